@@ -54,6 +54,19 @@ def test_refuses_a_file_as_folder(tmp_path: Path) -> None:
         writer.check_writable(tmp_path / "f", force=True)
 
 
+def test_refuses_a_read_only_folder(tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(0o555)
+    try:
+        for out in (locked, locked / "new"):
+            with pytest.raises(InputError, match="is read-only"):
+                writer.write_project(out, FILES, {}, force=True)
+        assert list(locked.iterdir()) == []
+    finally:
+        locked.chmod(0o755)
+
+
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", ""])
 def test_paths_stay_inside(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="inside the output folder"):

@@ -62,6 +62,8 @@ def check_writable(out: Path, force: bool) -> None:
     parent = _existing_parent(out.absolute())
     probes = [parent, out] if out.is_dir() else [parent]
     for folder in probes:
+        if not folder.stat().st_mode & 0o222:  # the mode speaks even where root could write all the same
+            raise InputError(f"output folder {out}: {folder} is read-only; choose another -o")
         try:
             with tempfile.TemporaryDirectory(prefix=".fpga-squeeze-", dir=folder):
                 pass
