@@ -1,0 +1,210 @@
+"""Reads tensors out of a .pt/.pth file without running anything in it, and maps their keys to the paper's layer names."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fpga_squeeze.errors import InputError
+from fpga_squeeze.zoo.arch import Arch, conv_shapes
+
+MAX_FILE_BYTES = 512_000_000
+"""Largest model file, as stored and unpacked. The largest SqueezeNet is 5 MB; ten times its optimizer state fits with room to spare."""
+MAX_CLASSES = 65_536
+NESTED_KEYS = ("state_dict", "model_state_dict", "model")
+PREFIXES = ("module.", "_orig_mod.", "model.")
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_ZIP_MAGIC = b"PK\x03\x04"
+
+F64 = NDArray[np.float64]
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class ConvWeights:
+    """weight (OC, IC, K, K) and bias (OC,), float64."""
+
+    weight: F64
+    bias: F64
+
+
+def read_tensors(path: Path) -> Tensors:
+    """The state dict in `path`: plain, or nested under one of NESTED_KEYS, with common prefixes stripped from its keys.
+
+    Only tensors and plain containers are unpickled (`weights_only`). Raises InputError with one line for anything else.
+    """
+    _check_file(path)
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error) or "not an allowed global" in str(error) or "weights_only" in str(error):
+            raise InputError(
+                f"{path}: holds more than tensors ({_first_global(error)}), which is never unpickled here; save model.state_dict() instead"
+            ) from error
+        raise InputError(f"{path}: not a PyTorch state dict, or damaged; expected what torch.save(model.state_dict(), ...) writes") from error
+    except Exception as error:  # torch's reader answers a malformed file with nearly any exception type
+        if "TorchScript" in str(error):
+            raise InputError(f"{path}: a TorchScript archive; expected a state dict, so save model.state_dict() instead") from error
+        raise InputError(
+            f"{path}: not a PyTorch state dict, or damaged ({type(error).__name__}); expected what torch.save(model.state_dict(), ...) writes"
+        ) from error
+    return _strip_prefixes(path, _find_state_dict(path, data))
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"{path}: no such file; expected a .pt or .pth state dict")
+    if not path.is_file():
+        raise InputError(f"{path}: not a regular file; expected a .pt or .pth state dict")
+    size = path.stat().st_size
+    if size == 0:
+        raise InputError(f"{path}: the file is empty; expected a PyTorch state dict")
+    if size > MAX_FILE_BYTES:
+        raise InputError(f"{path}: {size} bytes; models of at most {MAX_FILE_BYTES} bytes are read")
+    try:
+        with path.open("rb") as stream:
+            is_zip = stream.read(4) == _ZIP_MAGIC
+        if is_zip:
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(item.file_size for item in archive.infolist())
+            if unpacked > MAX_FILE_BYTES:
+                raise InputError(f"{path}: unpacks to {unpacked} bytes; models of at most {MAX_FILE_BYTES} bytes are read")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+        raise InputError(f"{path}: damaged or cut short (it begins like a PyTorch file but has no valid table of contents); copy it again") from error
+
+
+def _first_global(error: Exception) -> str:
+    """The class or function a refused pickle asked for, out of torch's long explanation."""
+    for word in str(error).replace("`", " ").split():
+        if "." in word.strip(".,:") and word.strip(".,:").replace(".", "").replace("_", "").isalnum() and not word.startswith("torch.load"):
+            return word.strip(".,:")[:80]
+    return "pickled code"
+
+
+def _find_state_dict(path: Path, data: object) -> Mapping[object, object]:
+    for _ in range(3):
+        if not isinstance(data, Mapping):
+            raise InputError(f"{path}: holds a {type(data).__name__}, expected a dict of tensors (model.state_dict())")
+        if any(isinstance(v, torch.Tensor) for v in data.values()):
+            return data
+        nested = next((key for key in NESTED_KEYS if key in data), None)
+        if nested is None:
+            break
+        data = data[nested]
+    raise InputError(f"{path}: holds no tensors; expected a state dict, plain or under {', '.join(NESTED_KEYS)}")
+
+
+def _strip_prefixes(path: Path, data: Mapping[object, object]) -> Tensors:
+    tensors: Tensors = {}
+    for key, value in data.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            raise InputError(f"{path}: entry {str(key)[:80]!r} is a {type(value).__name__}, expected named tensors only")
+        tensors[key] = value
+    stripped = True
+    while stripped:
+        stripped = False
+        for prefix in PREFIXES:
+            if all(key.startswith(prefix) for key in tensors):
+                tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+                stripped = True
+    return tensors
+
+
+def paper_names(tensors: Tensors, arch: Arch) -> dict[str, str]:
+    """Map file key -> paper name (`fire2.expand1x1.weight`) under `arch`'s numbering; keys of neither style map to themselves.
+
+    Understood: torchvision's `features.3.squeeze.weight`, the paper's `fire2.squeeze.weight`, and `fire2/squeeze1x1.weight` after Caffe's names.
+    """
+    modules = {shape.torchvision_prefix: shape.name for shape in conv_shapes(arch)}
+    result: dict[str, str] = {}
+    for key in tensors:
+        module, _, leaf = key.replace("/", ".").rpartition(".")
+        name = modules.get(module, module.replace("squeeze1x1", "squeeze"))
+        result[key] = f"{name}.{leaf}"
+    return result
+
+
+def take_weights(path: Path, tensors: Tensors, arch: Arch) -> dict[str, ConvWeights]:
+    """Paper layer name -> weights, every tensor of the file used once.
+
+    Raises InputError that names the first layer (in execution order) that is missing or whose shape, type or values differ from `arch`.
+    """
+    difference = first_difference(tensors, arch)
+    if difference is not None:
+        raise InputError(f"{path}: {arch.name}: {difference}")
+    by_name = {name: tensors[key] for key, name in paper_names(tensors, arch).items()}
+    result: dict[str, ConvWeights] = {}
+    for shape in conv_shapes(arch):
+        values = {leaf: _to_float64(path, shape.name, leaf, by_name[f"{shape.name}.{leaf}"]) for leaf in ("weight", "bias")}
+        result[shape.name] = ConvWeights(values["weight"], values["bias"])
+    return result
+
+
+def first_difference(tensors: Tensors, arch: Arch) -> str | None:
+    """One clause about the first layer whose tensors do not fit `arch`, or None when all fit. Input channels and classes are free."""
+    return mismatch(tensors, arch)[1]
+
+
+def mismatch(tensors: Tensors, arch: Arch) -> tuple[int, str | None]:
+    """(how many of `arch`'s tensors fit before the first that does not, a clause about that one or None)."""
+    names = paper_names(tensors, arch)
+    keys: dict[str, str] = {}
+    for key, name in names.items():
+        if name in keys:
+            return 0, f"layer {name} is stored twice, as {keys[name]} and {key}; expected once"
+        keys[name] = key
+    fitting = 0
+    for shape in conv_shapes(arch):
+        for leaf, wanted in (("weight", shape.weight), ("bias", shape.weight[:1])):
+            name = f"{shape.name}.{leaf}"
+            if name not in keys:
+                return fitting, f"layer {name} (torchvision: {shape.torchvision_prefix}.{leaf}) is missing, expected {_text(wanted)}"
+            found = tuple(tensors[keys[name]].shape)
+            if not _fits(shape.name, found, wanted, _classes(tensors, keys)):
+                note = {"conv1": ", with 1 or 3 input channels", "conv10": f", with 1 to {MAX_CLASSES} classes"}.get(shape.name, "")
+                return fitting, f"layer {name} is {_text(found)}, expected {_text(wanted)}{note}"
+            fitting += 1
+    wanted_names = {f"{shape.name}.{leaf}" for shape in conv_shapes(arch) for leaf in ("weight", "bias")}
+    extra = [key for name, key in keys.items() if name not in wanted_names]
+    if extra:
+        return fitting, f"unknown layer {extra[0]!r} ({len(extra)} such in all); expected only the {fitting} tensors of {arch.name}"
+    return fitting, None
+
+
+def _classes(tensors: Tensors, keys: Mapping[str, str]) -> int:
+    head = tensors[keys["conv10.weight"]] if "conv10.weight" in keys else None
+    return int(head.shape[0]) if head is not None and head.ndim == 4 else 0
+
+
+def _fits(layer: str, found: tuple[int, ...], wanted: tuple[int, ...], classes: int) -> bool:
+    if len(found) != len(wanted):
+        return False
+    if layer == "conv1" and len(found) == 4:
+        return found[1] in (1, 3) and (found[0], *found[2:]) == (wanted[0], *wanted[2:])
+    if layer == "conv10":
+        return 1 <= found[0] <= MAX_CLASSES and found[0] == classes and found[1:] == wanted[1:]
+    return found == wanted
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return "x".join(str(n) for n in shape) if shape else "a single number"
+
+
+def _to_float64(path: Path, layer: str, leaf: str, tensor: torch.Tensor) -> F64:
+    if tensor.dtype not in _FLOATS or tensor.layout != torch.strided or tensor.device.type != "cpu":
+        kind = f"{tensor.dtype} {tensor.layout}".replace("torch.", "")
+        raise InputError(f"{path}: layer {layer}: the {leaf} is {kind}, expected dense floating-point numbers (16, 32 or 64 bits)")
+    values = tensor.detach().to(torch.float64).contiguous().numpy()
+    bad = int(np.count_nonzero(~np.isfinite(values)))
+    if bad:
+        raise InputError(f"{path}: layer {layer}: {bad} of {values.size} {leaf} values are NaN or infinite; finite numbers were expected")
+    return values
