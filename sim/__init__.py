@@ -1,0 +1,1 @@
+"""cocotb benches of the RTL and the helpers that build and run them."""
