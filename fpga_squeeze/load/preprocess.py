@@ -175,7 +175,9 @@ def preset(name: str, size: int, channels: int) -> Preprocess:
     """
     if channels not in (1, 3):
         raise InputError(f"preprocessing {name}: pictures have 1 or 3 channels, got {channels}")
-    order, scale, mean, std = "RGB", 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    order, scale = "RGB", 1.0
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
     resize = round(size * 256 / 224)
     if name == "torchvision":
         scale, mean, std = 1.0 / 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
