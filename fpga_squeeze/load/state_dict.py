@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ NESTED_KEYS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.", "model.")
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _ZIP_MAGIC = b"PK\x03\x04"
+_REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]{1,80})")
 
 F64 = NDArray[np.float64]
 Tensors = dict[str, torch.Tensor]
@@ -42,19 +44,11 @@ def read_tensors(path: Path) -> Tensors:
     """
     _check_file(path)
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "not an allowed global" in str(error) or "weights_only" in str(error):
-            raise InputError(
-                f"{path}: holds more than tensors ({_first_global(error)}), which is never unpickled here; save model.state_dict() instead"
-            ) from error
-        raise InputError(f"{path}: not a PyTorch state dict, or damaged; expected what torch.save(model.state_dict(), ...) writes") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch comments on old formats; the error below is the one line the user gets
+            data = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's reader answers a malformed file with nearly any exception type
-        if "TorchScript" in str(error):
-            raise InputError(f"{path}: a TorchScript archive; expected a state dict, so save model.state_dict() instead") from error
-        raise InputError(
-            f"{path}: not a PyTorch state dict, or damaged ({type(error).__name__}); expected what torch.save(model.state_dict(), ...) writes"
-        ) from error
+        raise InputError(f"{path}: {_why_unreadable(error)}") from error
     return _strip_prefixes(path, _find_state_dict(path, data))
 
 
@@ -82,12 +76,13 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path}: damaged or cut short (it begins like a PyTorch file but has no valid table of contents); copy it again") from error
 
 
-def _first_global(error: Exception) -> str:
-    """The class or function a refused pickle asked for, out of torch's long explanation."""
-    for word in str(error).replace("`", " ").split():
-        if "." in word.strip(".,:") and word.strip(".,:").replace(".", "").replace("_", "").isalnum() and not word.startswith("torch.load"):
-            return word.strip(".,:")[:80]
-    return "pickled code"
+def _why_unreadable(error: Exception) -> str:
+    refused = _REFUSED_GLOBAL.search(str(error))
+    if refused is not None:
+        return f"holds code or objects ({refused[1]}), and only tensors are unpickled here; save model.state_dict() instead"
+    if "TorchScript" in str(error):
+        return "a TorchScript archive; expected a state dict, so save model.state_dict() instead"
+    return f"not a PyTorch state dict, or damaged ({type(error).__name__}); expected what torch.save(model.state_dict(), ...) writes"
 
 
 def _find_state_dict(path: Path, data: object) -> Mapping[object, object]:

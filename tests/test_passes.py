@@ -1,0 +1,168 @@
+"""Each pass on its own, and the whole lowering against the float network it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fpga_squeeze.errors import InputError
+from fpga_squeeze.ir import Add, BatchNorm, Concat, Conv, GlobalAveragePool, Graph, GraphBuilder, Identity, Input, MaxPool, Op, Relu
+from fpga_squeeze.load.model import LoadOptions, load_model
+from fpga_squeeze.load.preprocess import Preprocess
+from fpga_squeeze.passes import fold_batchnorm, fold_preprocess, fuse_relu, lower, remove_identity
+from fpga_squeeze.simulate.float_model import FloatModel
+from fpga_squeeze.zoo.squeezenet import SqueezeNet
+
+RGB = Preprocess("test", 8, 8, 3, "RGB", 1 / 255, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+BGR = Preprocess("test", 8, 8, 3, "BGR", 1.0, (104.0, 117.0, 123.0), (1.0, 2.0, 3.0))
+RAW = Preprocess("test", 8, 8, 3, "RGB", 1.0, (0.0,) * 3, (1.0,) * 3)
+
+
+def conv(oc: int, ic: int, k: int = 1, padding: int = 0, seed: int = 0, stride: int = 1) -> Conv:
+    rng = np.random.default_rng(seed)
+    return Conv(rng.normal(size=(oc, ic, k, k)), rng.normal(size=oc), stride, (padding,) * 4)
+
+
+def chain(*ops: Op) -> Graph:
+    b = GraphBuilder()
+    x = b.add("image", Input((3, 8, 8)), ())
+    for i, op in enumerate(ops):
+        x = b.add(f"n{i}", op, (x,))
+    return b.build(x)
+
+
+def pixels(n: int = 2, seed: int = 5) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, 3, 8, 8), dtype=np.uint8)
+
+
+def assert_lowering_keeps_the_function(graph: Graph, preprocess: Preprocess) -> Graph:
+    lowered = lower(graph, preprocess)
+    raw = pixels()
+    expected = FloatModel(graph).run(preprocess.normalize(raw))
+    got = FloatModel(lowered).run(torch.from_numpy(raw).float())
+    assert float(expected.abs().max()) > 0
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=float(expected.abs().max()) * 1e-5)
+    return lowered
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    preprocess=st.sampled_from([RGB, BGR, RAW]),
+    k=st.sampled_from([1, 3, 5]),
+    padding=st.integers(0, 2),
+    stride=st.integers(1, 3),
+    seed=st.integers(0, 10_000),
+)
+def test_preprocessing_folds_exactly_at_the_border_too(preprocess: Preprocess, k: int, padding: int, stride: int, seed: int) -> None:
+    graph = chain(conv(4, 3, k, min(padding, k // 2), seed, stride), Relu())
+    lowered = assert_lowering_keeps_the_function(graph, preprocess)
+    op = lowered["n0"].op
+    assert isinstance(op, Conv) and op.relu
+    assert (op.pad_value is None) == (not any(op.padding))
+
+
+def test_pad_value_is_the_mean_pixel_in_rgb_order() -> None:
+    op = fold_preprocess(chain(conv(2, 3, 3, 1)), BGR)["n0"].op
+    assert isinstance(op, Conv) and op.pad_value == (123.0, 117.0, 104.0)
+    op = fold_preprocess(chain(conv(2, 3, 3, 1)), RGB)["n0"].op
+    assert isinstance(op, Conv) and op.pad_value == pytest.approx((102.0, 127.5, 153.0))
+
+
+def test_preprocess_fold_refuses_what_it_cannot_do() -> None:
+    with pytest.raises(InputError, match="n0: MaxPool reads the image"):
+        fold_preprocess(chain(MaxPool(2, 2)), RGB)
+    with pytest.raises(InputError, match="takes 3 channels, preprocessing grey gives 1"):
+        fold_preprocess(chain(conv(2, 3)), Preprocess("grey", 8, 8, 1, "L", 1.0, (0.0,), (1.0,)))
+    negative = Preprocess("test", 8, 8, 3, "RGB", 1.0, (-1.0, 0.0, 0.0), (1.0,) * 3)
+    with pytest.raises(InputError, match="n0: its zero padding is the pixel value -1"):
+        fold_preprocess(chain(conv(2, 3, 3, 1)), negative)
+    assert fold_preprocess(chain(conv(2, 3)), negative)
+
+
+def test_identities_vanish_even_in_chains_and_at_the_end() -> None:
+    graph = remove_identity(chain(Identity(), Identity(), conv(4, 3), Identity(), Relu(), Identity(), Identity()))
+    assert [n.name for n in graph.nodes] == ["image", "n2", "n4"]
+    assert graph.output == "n4"
+
+
+def test_batchnorm_folds_and_keeps_the_function() -> None:
+    rng = np.random.default_rng(1)
+    norms = [BatchNorm(rng.normal(size=4), rng.normal(size=4)) for _ in range(2)]
+    graph = chain(conv(4, 3, 3, 1), norms[0], norms[1], Relu(), conv(2, 4), GlobalAveragePool())
+    assert not any(isinstance(n.op, BatchNorm) for n in assert_lowering_keeps_the_function(graph, RGB).nodes)
+
+
+def test_batchnorm_elsewhere_is_refused() -> None:
+    norm = BatchNorm(np.ones(4), np.zeros(4))
+    with pytest.raises(InputError, match="n2: BatchNorm can only be folded .* it follows n1 \\(Relu\\)"):
+        fold_batchnorm(chain(conv(4, 3), Relu(), norm))
+    b = GraphBuilder()
+    x = b.add("conv", conv(4, 3), (b.add("image", Input((3, 8, 8)), ()),))
+    with pytest.raises(InputError, match="norm: .* conv has other readers"):
+        fold_batchnorm(b.build(b.add("sum", Add(), (x, b.add("norm", norm, (x,))))))
+
+
+def test_relu_fuses_through_pool_and_concat() -> None:
+    b = GraphBuilder()
+    x = b.add("image", Input((3, 8, 8)), ())
+    both = b.add("concat", Concat(), (b.add("a", conv(2, 3, seed=1), (x,)), b.add("b", conv(3, 3, seed=2), (x,))))
+    graph = b.build(b.add("head", conv(2, 5, seed=3), (b.add("relu", Relu(), (b.add("pool", MaxPool(2, 2), (both,)),)),)))
+    lowered = assert_lowering_keeps_the_function(graph, BGR)
+    assert all(lowered[name].op.relu for name in ("a", "b"))  # type: ignore[union-attr]
+    assert "relu" not in lowered.by_name
+
+
+def test_relu_on_a_bypass_sum() -> None:
+    b = GraphBuilder()
+    a = b.add("a.relu", Relu(), (b.add("a", conv(4, 3), (b.add("image", Input((3, 8, 8)), ()),)),))
+    c = b.add("c.relu", Relu(), (b.add("c", conv(4, 4, 3, 1), (a,)),))
+    graph = b.build(b.add("relu", Relu(), (b.add("sum", Add(), (a, c)),)))
+    lowered = assert_lowering_keeps_the_function(graph, RGB)
+    assert lowered["sum"].op == Add(relu=True)
+
+
+def test_two_relus_in_a_row_are_one() -> None:
+    assert [n.name for n in fuse_relu(chain(conv(2, 3), Relu(), Relu())).nodes] == ["image", "n0"]
+
+
+@pytest.mark.parametrize("through_pool", [False, True])
+def test_relu_is_refused_where_the_plain_value_is_read_too(through_pool: bool) -> None:
+    b = GraphBuilder()
+    x = b.add("conv", conv(4, 3), (b.add("image", Input((3, 8, 8)), ()),))
+    y = b.add("pool", MaxPool(1, 1), (x,)) if through_pool else x
+    graph = b.build(b.add("sum", Add(), (x, b.add("relu", Relu(), (y,)))))
+    with pytest.raises(InputError, match="relu: conv is also read without the ReLU"):
+        fuse_relu(graph)
+
+
+def test_relu_on_the_image_or_after_the_mean_is_refused() -> None:
+    with pytest.raises(InputError, match="n0: ReLU after image \\(Input\\)"):
+        fuse_relu(chain(Relu(), conv(2, 3)))
+    with pytest.raises(InputError, match="n2: ReLU after n1 \\(GlobalAveragePool\\)"):
+        fuse_relu(chain(conv(2, 3), GlobalAveragePool(), Relu()))
+
+
+def test_passes_leave_their_input_alone() -> None:
+    first = conv(4, 3, 3, 1)
+    before = first.weight.copy(), first.bias.copy()
+    lower(chain(first, Relu()), RGB)
+    np.testing.assert_array_equal(first.weight, before[0])
+    np.testing.assert_array_equal(first.bias, before[1])
+
+
+@pytest.mark.parametrize(("arch", "choice", "size"), [("squeezenet1_0", "caffe", 63), ("squeezenet1_1", "torchvision", 64), ("squeezenet_digits", None, 28)])
+def test_whole_networks(tmp_path: Path, arch: str, choice: str | None, size: int) -> None:
+    torch.manual_seed(2)
+    torch.save(SqueezeNet(arch).state_dict(), tmp_path / "m.pt")
+    model = load_model(tmp_path / "m.pt", LoadOptions(preprocess=choice, input_size=size))
+    lowered = lower(model.graph, model.preprocess)
+    raw = np.random.default_rng(0).integers(0, 256, (2, *model.graph.input.shape), dtype=np.uint8)
+    expected = FloatModel(model.graph).run(model.preprocess.normalize(raw))
+    got = FloatModel(lowered).run(torch.from_numpy(raw).float())
+    assert float((got - expected).abs().max()) <= 1e-4 * float(expected.abs().max())
+    assert lowered.macs == model.graph.macs
