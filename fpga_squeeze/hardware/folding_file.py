@@ -1,0 +1,98 @@
+"""folding.json: the folds of a plan as a file that can be edited and fed back.
+
+{"clock_mhz", "target_cycles", "stages": [{"name", "cycles", and by kind: "engine" | "expand1x1", "expand3x3", "out_lanes" | "lanes"}]}, an engine
+being {"p_oc", "p_ic", "p_k"}.
+`cycles` is information for the reader: it follows from the folds and is computed again when the file is read.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from math import inf
+from typing import Any
+
+from fpga_squeeze.errors import InputError
+from fpga_squeeze.hardware.links import assemble
+from fpga_squeeze.hardware.plan import ConvStage, Engine, EngineFold, ExpandStage, FoldPlan, Stage
+from fpga_squeeze.hardware.structure import build_skeleton
+from fpga_squeeze.quantize.qgraph import QuantGraph
+
+
+def folding_to_json(plan: FoldPlan) -> str:
+    """The folds of `plan` as JSON text; same plan, same bytes."""
+    document = {"clock_mhz": plan.clock_mhz, "target_cycles": plan.target_cycles, "stages": [_stage_entry(s) for s in plan.stages]}
+    return json.dumps(document, indent=2) + "\n"
+
+
+def folding_from_json(text: str, qgraph: QuantGraph) -> FoldPlan:
+    """The verified plan that `text` describes for `qgraph`.
+
+    Raises InputError that names the stage and the field for anything missing, unknown, out of order or not legal.
+    """
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as e:
+        raise InputError(f"folding.json: line {e.lineno}: {e.msg}; expected the JSON that an export writes") from e
+    _keys("the top level", document, {"clock_mhz", "target_cycles", "stages"})
+    clock = document["clock_mhz"]
+    if isinstance(clock, bool) or not isinstance(clock, int | float) or not 0 < clock < inf:
+        raise InputError(f"folding.json: clock_mhz must be a positive number, got {clock!r}")
+    target = _positive("the top level", "target_cycles", document["target_cycles"])
+    skeleton = build_skeleton(qgraph)
+    entries = document["stages"]
+    names = [s.name for s in skeleton.stages]
+    got = [e.get("name") if isinstance(e, dict) else None for e in entries] if isinstance(entries, list) else None
+    if got != names:
+        raise InputError(f"folding.json: stages must be {', '.join(names)}, in this order; got {got}")
+    stages = tuple(_folded(s, e) for s, e in zip(skeleton.stages, entries, strict=True))
+    return assemble(qgraph, skeleton, stages, float(clock), target)
+
+
+def _stage_entry(stage: Stage) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": stage.name, "cycles": stage.cycles}
+    if isinstance(stage, ConvStage):
+        entry["engine"] = _fold_entry(stage.engine)
+    elif isinstance(stage, ExpandStage):
+        entry |= {"expand1x1": _fold_entry(stage.expand1x1), "expand3x3": _fold_entry(stage.expand3x3), "out_lanes": stage.out_lanes}
+    else:
+        entry["lanes"] = stage.lanes
+    return entry
+
+
+def _fold_entry(engine: Engine) -> dict[str, int]:
+    return {"p_oc": engine.fold.p_oc, "p_ic": engine.fold.p_ic, "p_k": engine.fold.p_k}
+
+
+def _folded(stage: Stage, entry: dict[str, Any]) -> Stage:
+    own = {"engine"} if isinstance(stage, ConvStage) else {"expand1x1", "expand3x3", "out_lanes"} if isinstance(stage, ExpandStage) else {"lanes"}
+    _keys(f"stage {stage.name}", entry, {"name", *own}, optional={"cycles"})
+    if isinstance(stage, ConvStage):
+        return replace(stage, engine=_engine(stage.name, "engine", stage.engine, entry))
+    if isinstance(stage, ExpandStage):
+        e1 = _engine(stage.name, "expand1x1", stage.expand1x1, entry)
+        e3 = _engine(stage.name, "expand3x3", stage.expand3x3, entry)
+        return replace(stage, expand1x1=e1, expand3x3=e3, out_lanes=_positive(f"stage {stage.name}", "out_lanes", entry["out_lanes"]))
+    return replace(stage, lanes=_positive(f"stage {stage.name}", "lanes", entry["lanes"]))
+
+
+def _engine(name: str, key: str, engine: Engine, entry: dict[str, Any]) -> Engine:
+    where = f"stage {name}, {key}"
+    _keys(where, entry[key], {"p_oc", "p_ic", "p_k"})
+    p_oc, p_ic, p_k = (_positive(where, k, entry[key][k]) for k in ("p_oc", "p_ic", "p_k"))
+    return replace(engine, fold=EngineFold(p_oc, p_ic, p_k))
+
+
+def _keys(where: str, value: object, required: set[str], optional: frozenset[str] | set[str] = frozenset()) -> None:
+    if not isinstance(value, dict):
+        raise InputError(f"folding.json: {where}: expected an object, got {type(value).__name__}")
+    odd = sorted(set(value) - required - optional)
+    missing = sorted(required - set(value))
+    if odd or missing:
+        raise InputError(f"folding.json: {where}: expected the keys {', '.join(sorted(required))}; missing {missing or 'none'}, unknown {odd or 'none'}")
+
+
+def _positive(where: str, key: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"folding.json: {where}: {key} must be a positive integer, got {value!r}")
+    return value

@@ -1,0 +1,41 @@
+"""Joining folded stages into a plan: link names, lanes and depths."""
+
+from __future__ import annotations
+
+import re
+
+from fpga_squeeze.hardware.fifo import link_depth
+from fpga_squeeze.hardware.legality import verify_plan
+from fpga_squeeze.hardware.plan import FoldPlan, Link, Stage
+from fpga_squeeze.hardware.structure import Skeleton, stage_in_lanes, stage_out_lanes
+from fpga_squeeze.quantize.qgraph import QuantGraph
+
+
+def assemble(qgraph: QuantGraph, skeleton: Skeleton, stages: tuple[Stage, ...], clock_mhz: float, target_cycles: int) -> FoldPlan:
+    """Join folded stages by links with derived depths; verified. Raises InputError when the folds are not legal."""
+    names = _link_names((qgraph.input.name, *skeleton.tensors))
+    links = []
+    for i, name in enumerate(names):
+        producer = stages[i - 1] if i else None
+        consumer = stages[i] if i < len(stages) else None
+        tensor = qgraph[skeleton.tensors[i - 1]] if i else qgraph.input
+        out_lanes = stage_in_lanes(consumer) if consumer else 1
+        in_lanes = stage_out_lanes(producer) if producer else tensor.shape[0]
+        ends = (producer.name if producer else "s_axis", consumer.name if consumer else "m_axis")
+        links.append(Link(name, *ends, tensor.name, tensor.shape, tensor.fmt, in_lanes, out_lanes, link_depth(producer, consumer, tensor.shape, out_lanes)))
+    plan = FoldPlan(stages, tuple(links), clock_mhz, target_cycles)
+    verify_plan(plan, qgraph)
+    return plan
+
+
+def _link_names(tensors: tuple[str, ...]) -> tuple[str, ...]:
+    """Tensor names as identifiers, unique (a number is appended where two would meet)."""
+    names: list[str] = []
+    for tensor in tensors:
+        base = re.sub(r"\W", "_", tensor, flags=re.ASCII)
+        base = base if base[:1].isalpha() or base[:1] == "_" else f"t_{base}"
+        name, n = base, 2
+        while name in names:
+            name, n = f"{base}_{n}", n + 1
+        names.append(name)
+    return tuple(names)

@@ -1,0 +1,127 @@
+"""QuantGraph -> stages in stream order, not folded yet (every engine 1 x 1 x 1, every stream one lane). Refuses by name what no stage covers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fpga_squeeze.errors import InputError
+from fpga_squeeze.fixed_point import signed_bits
+from fpga_squeeze.hardware.plan import ConvStage, Engine, EngineFold, ExpandStage, GlobalSumStage, PoolStage, Stage
+from fpga_squeeze.quantize.qgraph import QAdd, QConcat, QConv, QGlobalSum, QMaxPool, QNode, QuantGraph
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Unfolded stages in stream order and the tensor each one produces, index for index."""
+
+    stages: tuple[Stage, ...]
+    tensors: tuple[str, ...]
+
+
+def build_skeleton(qgraph: QuantGraph) -> Skeleton:
+    """Follow the stream from the image to the class sums and turn every node into (a part of) a stage.
+
+    Raises InputError, naming the layer, for a tensor read twice outside a Fire expand pair, an Add, any other Concat, and an output that is no global sum.
+    """
+    stages: list[Stage] = []
+    tensors: list[str] = []
+    covered = {qgraph.input.name}
+    tensor = qgraph.input.name
+    while tensor != qgraph.output:
+        stage, tensor, nodes = _next_stage(qgraph, tensor)
+        stages.append(stage)
+        tensors.append(tensor)
+        covered |= nodes
+    if not stages or not isinstance(stages[-1], GlobalSumStage):
+        raise InputError(f"layer {qgraph.output}: the machine ends in a global sum over the map; got {type(qgraph[qgraph.output].op).__name__}")
+    early = next((s.name for s in stages[:-1] if isinstance(s, GlobalSumStage)), None)
+    if early is not None:
+        raise InputError(f"layer {early}: a global sum is only supported as the last layer")
+    left = [n.name for n in qgraph.nodes if n.name not in covered]
+    if left:
+        raise InputError(f"layer {left[0]}: not on the way from the image to {qgraph.output}; every layer must feed the output")
+    fires = {s.module for s in stages if isinstance(s, ExpandStage)}
+    named = tuple(
+        replace(s, module=_prefix(s.name)) if isinstance(s, ConvStage) and _prefix(s.name) in fires and "." in s.name else s for s in stages
+    )
+    return Skeleton(named, tuple(tensors))
+
+
+def make_engine(qgraph: QuantGraph, node: QNode) -> Engine:
+    """The engine of a QConv node, folded 1 x 1 x 1; sizes come from its integers. Raises InputError when `node` is no convolution."""
+    op = node.op
+    if not isinstance(op, QConv):
+        raise InputError(f"layer {node.name}: expected a convolution, got {type(op).__name__}")
+    source = qgraph[node.inputs[0]]
+    return Engine(
+        node=node.name, in_shape=source.shape, out_shape=node.shape, kernel=op.kernel, stride=op.stride, padding=op.padding,
+        pad_value=op.pad_value, fold=EngineFold(1, 1, 1), in_fmt=source.fmt, out_fmt=node.fmt, weight_bits=op.weight_bits,
+        bias_bits=signed_bits(int(op.bias.min()), int(op.bias.max())), acc_bits=op.acc_bits, shift_min=int(op.shift.min()), shift_max=int(op.shift.max()),
+    )  # fmt: skip
+
+
+def stage_in_lanes(stage: Stage) -> int:
+    """Channels a beat that `stage` takes in."""
+    if isinstance(stage, ConvStage):
+        return stage.engine.fold.p_ic
+    if isinstance(stage, ExpandStage):
+        return stage.expand3x3.fold.p_ic
+    return stage.lanes
+
+
+def stage_out_lanes(stage: Stage) -> int:
+    """Channels a beat that `stage` sends out (a global sum sends one class sum a beat)."""
+    if isinstance(stage, ConvStage):
+        return stage.engine.fold.p_oc
+    if isinstance(stage, ExpandStage):
+        return stage.out_lanes
+    return stage.lanes if isinstance(stage, PoolStage) else 1
+
+
+def _next_stage(qgraph: QuantGraph, tensor: str) -> tuple[Stage, str, set[str]]:
+    """The stage that reads `tensor`, the tensor it makes and the nodes it covers."""
+    readers = qgraph.consumers(tensor)
+    if not readers:
+        raise InputError(f"layer {tensor}: nothing reads its result and it is not the output {qgraph.output}")
+    if len(readers) > 1:
+        return _expand(qgraph, tensor, readers)
+    node = readers[0]
+    op = node.op
+    source = qgraph[tensor]
+    if isinstance(op, QConv):
+        return ConvStage(node.name, node.name, make_engine(qgraph, node)), node.name, {node.name}
+    if isinstance(op, QMaxPool):
+        pool = PoolStage(node.name, node.name, node.name, source.shape, node.shape, op.kernel, op.stride, op.padding, source.fmt, 1)
+        return pool, node.name, {node.name}
+    if isinstance(op, QGlobalSum):
+        return GlobalSumStage(node.name, node.name, node.name, source.shape, source.fmt, node.fmt, 1), node.name, {node.name}
+    hint = "bypass additions are not supported" if isinstance(op, QAdd) else "only a Concat of a Fire's two expand convolutions is supported"
+    raise InputError(f"layer {node.name}: {type(op).__name__.removeprefix('Q')} has no stage in this machine; {hint}")
+
+
+def _expand(qgraph: QuantGraph, tensor: str, readers: tuple[QNode, ...]) -> tuple[Stage, str, set[str]]:
+    names = ", ".join(n.name for n in readers)
+    reject = InputError(
+        f"layer {tensor}: read by {names}; a tensor may be read twice only by a Fire's expand pair, "
+        "a 1x1 and a same-padded KxK convolution of stride 1, concatenated in this order"
+    )
+    joins = qgraph.consumers(readers[0].name)
+    if len(readers) != 2 or len(joins) != 1 or not isinstance(joins[0].op, QConcat):
+        raise reject
+    concat = joins[0]
+    if set(concat.inputs) != {n.name for n in readers} or len(concat.inputs) != 2 or any(qgraph.consumers(n.name) != (concat,) for n in readers):
+        raise reject
+    if not all(isinstance(n.op, QConv) for n in readers):
+        raise reject
+    e1, e3 = (make_engine(qgraph, qgraph[name]) for name in concat.inputs)
+    half = e3.kernel // 2
+    if not e1.pixel_buffered or e3.kernel % 2 == 0 or e3.kernel == 1 or e3.stride != 1 or e3.padding != (half,) * 4:
+        raise reject
+    if not (e1.out_fmt == e3.out_fmt == concat.fmt):
+        raise InputError(f"layer {concat.name}: both expand branches must have the concat's format {concat.fmt}, got {e1.out_fmt} and {e3.out_fmt}")
+    module = _prefix(concat.name)
+    return ExpandStage(f"{module}.expand", module, e1, e3, concat.name, 1), concat.name, {e1.node, e3.node, concat.name}
+
+
+def _prefix(name: str) -> str:
+    return name.rpartition(".")[0] or name

@@ -1,0 +1,165 @@
+"""Folding: every plan is legal, meets its target when it says so, buys no more than needed, and survives its file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from machines import Machine, squeezenet, tiny
+
+from fpga_squeeze.errors import CheckFailedError, InputError
+from fpga_squeeze.hardware.folding import engine_folds, folding_from_json, folding_to_json, line_buffer_banks, plan_machine, verify_plan
+from fpga_squeeze.hardware.plan import ConvStage, EngineFold, ExpandStage, FoldPlan, GlobalSumStage, PoolStage
+from fpga_squeeze.quantize.qgraph import QAdd, QConcat, QNode, QuantGraph
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> QuantGraph:
+    """Small SqueezeNet-like chains with odd channel counts, with and without pools."""
+    m = Machine(draw(st.sampled_from((1, 3))), draw(st.integers(9, 20)), seed=draw(st.integers(0, 9)))
+    x = m.conv("conv1", "image", draw(st.sampled_from((4, 6, 7, 12))), draw(st.sampled_from((1, 3))), draw(st.sampled_from((1, 2))), draw(st.integers(0, 1)))
+    if draw(st.booleans()):
+        x = m.pool("pool1", x, draw(st.integers(2, 3)), 2, draw(st.booleans()))
+    for i in range(draw(st.integers(0, 2))):
+        x = m.fire(f"fire{i + 2}", x, *(draw(st.sampled_from((2, 3, 4, 6, 8, 9))) for _ in range(3)))
+    return m.total("pool10", m.conv("conv10", x, draw(st.integers(2, 13)), 1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(networks(), st.floats(1.0, 3000.0))
+def test_every_plan_is_legal_and_keeps_its_word(qgraph: QuantGraph, ratio: float) -> None:
+    pixels = qgraph.input.shape[1] * qgraph.input.shape[2]
+    plan = plan_machine(qgraph, 200.0, 200e6 / (pixels * ratio))
+    verify_plan(plan, qgraph)
+    assert plan.macs == qgraph.macs
+    assert plan.interval_cycles == max(s.cycles for s in plan.stages)
+    assert plan.links[0].producer == "s_axis" and plan.links[-1].consumer == "m_axis" and plan.links[-1].out_lanes == 1
+    for stage in plan.stages:
+        if isinstance(stage, ConvStage) and stage.cycles > plan.target_cycles:
+            # Missed: nothing faster may exist.
+            assert stage.cycles == min(replace(stage, engine=e).cycles for e in engine_folds(stage.engine, plan.link_into(stage.name).out_lanes))
+        if isinstance(stage, ConvStage) and stage.cycles <= plan.target_cycles:
+            folds = [replace(stage, engine=e) for e in engine_folds(stage.engine, stage.engine.fold.p_ic)]
+            fits = [s for s in folds if s.cycles <= plan.target_cycles]
+            assert stage.engine.fold.multipliers == min(s.engine.fold.multipliers for s in fits)
+    assert folding_from_json(folding_to_json(plan), qgraph) == plan
+
+
+@pytest.mark.parametrize(("version", "size", "least"), [("1.1", 224, 0.94), ("1.0", 227, 0.95)])
+def test_squeezenet_reaches_500_fps(version: str, size: int, least: float) -> None:
+    qgraph = squeezenet(version, size)
+    plan = plan_machine(qgraph, 200.0, 500.0)
+    assert plan.interval_cycles <= plan.target_cycles == 400_000
+    assert plan.mac_efficiency > least
+    assert [type(s) for s in plan.stages].count(ExpandStage) == 8
+    assert {s.module for s in plan.stages if isinstance(s, ExpandStage)} == {f"fire{i}" for i in range(2, 10)}
+    assert [s.module for s in plan.stages if s.name == "fire2.squeeze"] == ["fire2"]
+    for stage in plan.stages:
+        if isinstance(stage, ExpandStage):
+            assert stage.expand1x1.cycles <= stage.expand3x3.cycles
+            assert stage.expand1x1.out_shape[0] % stage.out_lanes == 0
+        if isinstance(stage, PoolStage | GlobalSumStage):
+            assert stage.cycles <= plan.target_cycles * 3 // 4 + stage.in_shape[0]
+
+
+def test_plan_is_deterministic_and_faster_targets_cost_more() -> None:
+    qgraph = squeezenet("1.1", 64)
+    plans = [plan_machine(qgraph, 200.0, fps) for fps in (100, 1000, 10000)]
+    assert plans[1] == plan_machine(qgraph, 200.0, 1000)
+    assert plans[0].multipliers < plans[1].multipliers < plans[2].multipliers
+
+
+def test_image_faster_than_a_pixel_a_cycle_is_refused() -> None:
+    with pytest.raises(CheckFailedError, match=r"16x16 image alone takes 256.*at most 781250"):
+        plan_machine(tiny(), 200.0, 800_000)
+    plan = plan_machine(tiny(), 200.0, 781_250)
+    assert plan.target_cycles == 256 and plan.interval_cycles >= 256
+
+
+@pytest.mark.parametrize(("clock", "fps"), [(0.0, 500.0), (200.0, 0.0), (200.0, -1.0), (float("nan"), 5.0), (200.0, float("inf"))])
+def test_bad_clock_or_target(clock: float, fps: float) -> None:
+    with pytest.raises(InputError, match="positive"):
+        plan_machine(tiny(), clock, fps)
+
+
+def test_unsupported_patterns_are_refused_by_name() -> None:
+    m = Machine(3, 8)
+    x = m.conv("conv1", "image", 4, 3, 1, 1)
+    y = m.conv("conv2", x, 4, 3, 1, 1)
+    shape = m.nodes[x].shape
+    m._add(QNode("bypass", QAdd((0, 0), 0), (x, y), shape, m.nodes[x].fmt))
+    with pytest.raises(InputError, match=r"layer conv1: read by conv2, bypass"):
+        plan_machine(m.total("sum", "bypass"))
+    with pytest.raises(InputError, match="ends in a global sum"):
+        m2 = Machine(3, 8)
+        plan_machine(m2.build(m2.conv("conv1", "image", 4, 1)))
+    m3 = Machine(3, 8)
+    a = m3.conv("left", "image", 4, 3, 1, 1)
+    b = m3.conv("right", "image", 4, 1)
+    m3._add(QNode("join", QConcat(), (a, b), (8, 8, 8), m3.nodes[a].fmt))
+    with pytest.raises(InputError, match="layer image: read by left, right"):
+        plan_machine(m3.total("sum", "join"))
+
+
+def _broken(plan: FoldPlan, index: int, stage: object) -> FoldPlan:
+    return replace(plan, stages=(*plan.stages[:index], stage, *plan.stages[index + 1 :]))  # type: ignore[arg-type]
+
+
+def test_verify_plan_catches_what_is_wrong() -> None:
+    qgraph = tiny()
+    plan = plan_machine(qgraph)
+    conv1, pool, squeeze, expand = plan.stages[:4]
+    assert isinstance(conv1, ConvStage) and isinstance(expand, ExpandStage) and isinstance(pool, PoolStage)
+    cases = {
+        "p_oc must divide 8": _broken(plan, 0, replace(conv1, engine=replace(conv1.engine, fold=EngineFold(3, 3, 1)))),
+        "p_k must be one of 1, 3, 9": _broken(plan, 0, replace(conv1, engine=replace(conv1.engine, fold=EngineFold(1, 3, 2)))),
+        "differs from the graph": _broken(plan, 0, replace(conv1, engine=replace(conv1.engine, stride=1))),
+        "lanes must divide 8": _broken(plan, 1, replace(pool, lanes=5)),
+        "out_lanes must divide 8": _broken(plan, 3, replace(expand, out_lanes=3)),
+        "must carry": _broken(plan, 1, replace(pool, lanes=8 if pool.lanes != 8 else 4)),
+        "exactly one stage": replace(plan, stages=plan.stages[:-1]),
+        "depth of at least": replace(plan, links=(*plan.links[:-1], replace(plan.links[-1], depth=1))),
+        "must run from": replace(plan, links=(plan.links[0], replace(plan.links[1], producer="m"), *plan.links[2:])),
+    }
+    assert squeeze.name == "fire2.squeeze"
+    for message, bad in cases.items():
+        with pytest.raises(InputError, match=message):
+            verify_plan(bad, qgraph)
+
+
+def test_folding_file_can_be_edited_and_is_strict() -> None:
+    qgraph = tiny()
+    text = folding_to_json(plan_machine(qgraph))
+    document = json.loads(text)
+    document["stages"][0]["engine"] = {"p_oc": 4, "p_ic": 3, "p_k": 9}
+    edited = folding_from_json(json.dumps(document), qgraph)
+    assert edited.stages[0].engines[0].fold == EngineFold(4, 3, 9)
+    assert edited.link_from("conv1").in_lanes == 4
+
+    def refuse(message: str, **change: object) -> None:
+        entry = {**json.loads(text)["stages"][0], **change}
+        bad = {**json.loads(text), "stages": [entry, *json.loads(text)["stages"][1:]]}
+        with pytest.raises(InputError, match=message):
+            folding_from_json(json.dumps(bad), qgraph)
+
+    refuse("stage conv1: p_oc must divide 8, got 5", engine={"p_oc": 5, "p_ic": 3, "p_k": 1})
+    refuse("3 input lanes expected, got 1", engine={"p_oc": 1, "p_ic": 1, "p_k": 1})
+    refuse("p_oc must be a positive integer, got '4'", engine={"p_oc": "4", "p_ic": 3, "p_k": 1})
+    refuse(r"unknown \['lanes'\]", lanes=2)
+    refuse(r"missing \['p_k'\]", engine={"p_oc": 4, "p_ic": 3})
+    refuse("in this order", name="conv2")
+    with pytest.raises(InputError, match="line 1"):
+        folding_from_json("{", qgraph)
+    with pytest.raises(InputError, match="expected an object, got list"):
+        folding_from_json("[]", qgraph)
+
+
+def test_line_buffer_banks_hold_every_row() -> None:
+    engine = next(s for s in plan_machine(tiny()).stages if isinstance(s, ExpandStage)).expand3x3
+    for e in engine_folds(engine):
+        banks, depth = line_buffer_banks(e)
+        assert banks * depth >= e.buffer_rows * e.in_shape[2] * e.ic_folds
+        assert banks >= e.fold.p_k
