@@ -208,7 +208,7 @@ def test_containers_that_hold_no_state_dict(tmp_path: Path, data: object) -> Non
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_nan_and_infinity_name_the_layer_and_count(tmp_path: Path, value: float) -> None:
     state = state_of()
-    state["features.1.squeeze.weight"].view(-1)[:5] = value
+    state["features.2.squeeze.weight"].view(-1)[:5] = value
     assert "layer fire2.squeeze: 5 of 128 weight values are NaN or infinite" in error_of(saved(tmp_path, state))
 
 

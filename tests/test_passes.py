@@ -99,11 +99,11 @@ def test_batchnorm_folds_and_keeps_the_function() -> None:
 
 def test_batchnorm_elsewhere_is_refused() -> None:
     norm = BatchNorm(np.ones(4), np.zeros(4))
-    with pytest.raises(InputError, match="n2: BatchNorm can only be folded .* it follows n1 \\(Relu\\)"):
+    with pytest.raises(InputError, match=r"n2: BatchNorm can only be folded .* it follows n1 \(Relu\)"):
         fold_batchnorm(chain(conv(4, 3), Relu(), norm))
     b = GraphBuilder()
     x = b.add("conv", conv(4, 3), (b.add("image", Input((3, 8, 8)), ()),))
-    with pytest.raises(InputError, match="norm: .* conv has other readers"):
+    with pytest.raises(InputError, match=r"norm: .* conv has other readers"):
         fold_batchnorm(b.build(b.add("sum", Add(), (x, b.add("norm", norm, (x,))))))
 
 

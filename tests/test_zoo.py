@@ -75,7 +75,7 @@ def test_pools_stand_where_the_paper_and_torchvision_put_them() -> None:
 def test_graph_equals_module_for_any_head_size_and_channels(arch: Arch, channels: int, classes: int, size: int) -> None:
     torch.manual_seed(1)
     model = SqueezeNet(arch, classes=classes, in_channels=channels).eval()
-    torch.nn.init.normal_(model.classifier[1].weight, std=0.3)
+    torch.nn.init.normal_(dict(model.named_parameters())["classifier.1.weight"], std=0.3)
     graph = build_graph(arch, weights_of(model, arch), size, True, 0)
     assert graph[graph.output].shape == (classes, 1, 1)
     x = torch.randn(2, channels, size, size)
