@@ -64,7 +64,7 @@ def test_auto_recognises_each_arch_in_both_key_styles(tmp_path: Path, arch: Arch
 
 def test_a_strangers_checkpoint(tmp_path: Path) -> None:
     paper = to_paper(state_of("squeezenet1_0", classes=10), SQUEEZENET1_0)
-    model = load_model(saved(tmp_path, {"epoch": 3, "optimizer": {"lr": 0.1}, "model_state_dict": paper}))
+    model = load_model(saved(tmp_path, {"epoch": 3, "optimizer": {"lr": 0.1}, "loss": torch.tensor(0.1), "model_state_dict": paper}))
     assert (model.arch, model.classes, model.preprocess.size) == ("squeezenet1_0", 10, 224)
 
 
@@ -187,6 +187,7 @@ def test_flipped_bytes_give_one_line_or_load(tmp_path: Path) -> None:
 def test_missing_file_folder_and_size_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no such file" in error_of(tmp_path / "none.pt")
     assert "not a regular file" in error_of(tmp_path)
+    assert "cannot be read" in error_of(tmp_path / ("x" * 300))
     path = saved(tmp_path, state_of())
     monkeypatch.setattr(state_dict, "MAX_FILE_BYTES", 1000)
     assert "at most 1000 bytes" in error_of(path)

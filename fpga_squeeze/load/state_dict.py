@@ -53,11 +53,14 @@ def read_tensors(path: Path) -> Tensors:
 
 
 def _check_file(path: Path) -> None:
-    if not path.exists():
-        raise InputError(f"{path}: no such file; expected a .pt or .pth state dict")
-    if not path.is_file():
-        raise InputError(f"{path}: not a regular file; expected a .pt or .pth state dict")
-    size = path.stat().st_size
+    try:
+        if not path.exists():
+            raise InputError(f"{path}: no such file; expected a .pt or .pth state dict")
+        if not path.is_file():
+            raise InputError(f"{path}: not a regular file; expected a .pt or .pth state dict")
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if size == 0:
         raise InputError(f"{path}: the file is empty; expected a PyTorch state dict")
     if size > MAX_FILE_BYTES:
@@ -89,10 +92,11 @@ def _find_state_dict(path: Path, data: object) -> Mapping[object, object]:
     for _ in range(3):
         if not isinstance(data, Mapping):
             raise InputError(f"{path}: holds a {type(data).__name__}, expected a dict of tensors (model.state_dict())")
-        if any(isinstance(v, torch.Tensor) for v in data.values()):
-            return data
-        nested = next((key for key in NESTED_KEYS if key in data), None)
+        # nested first: a checkpoint may keep a tensor (the loss, say) beside its state dict
+        nested = next((key for key in NESTED_KEYS if isinstance(data.get(key), Mapping)), None)
         if nested is None:
+            if any(isinstance(v, torch.Tensor) for v in data.values()):
+                return data
             break
         data = data[nested]
     raise InputError(f"{path}: holds no tensors; expected a state dict, plain or under {', '.join(NESTED_KEYS)}")

@@ -65,9 +65,7 @@ def load_digits() -> tuple[Digits, Digits]:
     return Digits(pixels[kept], labels[kept], kept), Digits(pixels[held], labels[held], held)
 
 
-def train_digits(
-    out_path: Path, epochs: int = DEFAULT_EPOCHS, seed: int = 0, progress: Callable[[int, int, float], None] | None = None
-) -> TrainResult:
+def train_digits(out_path: Path, epochs: int = DEFAULT_EPOCHS, seed: int = 0, progress: Callable[[int, int, float], None] | None = None) -> TrainResult:
     """Train `squeezenet_digits` and write its state dict to `out_path`.
 
     Adam with a one-cycle cosine rate; every batch is shifted, rotated, scaled and sheared a little, as hands differ.
