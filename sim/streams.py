@@ -200,10 +200,12 @@ class Bench:
             await RisingEdge(self.dut.clk)
             short = {o.name: f"{len(o.received)} of {len(o.expected)}" for o in self.outputs.values()}
             assert self.cycle - start < limit_cycles, f"after {limit_cycles} cycles beats are missing: {short}"
+        # Beats that no output needs (rows below the last window, say) may still be on their way in.
+        while not all(source.empty() and source.idle() for source in self.sources.values()):
+            await RisingEdge(self.dut.clk)
+            assert self.cycle - start < limit_cycles, f"after {limit_cycles} cycles inputs still wait to be taken"
         for _ in range(30):
             await RisingEdge(self.dut.clk)
-        for name, source in self.sources.items():
-            assert source.empty() and source.idle(), f"{name}: beats were left unsent"
         for output in self.outputs.values():
             assert output.received, f"{output.name}: nothing was compared"
             assert output.received == output.expected
