@@ -1,0 +1,92 @@
+"""Vitis HLS C++ from (QuantGraph, FoldPlan): an in-memory map of file name -> content; nothing is written here."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpga_squeeze.emit.hls_context import WINDOW_DEPTH, DesignContext, EngineContext, HlsOptions, ModuleContext, design_context
+from fpga_squeeze.emit.render import banner, render, static_files
+from fpga_squeeze.emit.weights import pack_bias_rows, pack_rows, pack_shift_rows, row_bytes
+from fpga_squeeze.errors import InputError
+from fpga_squeeze.hardware.plan import FoldPlan
+from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
+
+_HEADERS = {
+    "conv": ("mvu.h", "window_reader.h"),
+    "expand": ("concat.h", "mvu.h", "width.h", "window_reader.h"),
+    "pool": ("max_pool.h",),
+    "sum": ("global_sum.h",),
+}
+
+
+def emit_hls(qgraph: QuantGraph, plan: FoldPlan, options: HlsOptions | None = None) -> dict[str, bytes]:
+    """All files below OUT that the HLS flow needs, by path relative to OUT ("hls/fire2.cpp").
+
+    Same network, plan and options give the same bytes. Raises InputError when the plan does not fit the network.
+    """
+    design = design_context(qgraph, plan, options or HlsOptions())
+    texts: dict[str, str] = {}
+    for module in design.modules:
+        texts.update(_module_files(design, module))
+    for stage in design.stages:
+        for engine in stage.engines:
+            texts[f"hls/weights/{engine.ident}.h"] = _weights(design, qgraph, engine)
+    texts[f"hls/{design.top}.h"] = render("hls/top.h.jinja", banner=banner(design.digest, "Top of the machine."), d=design)
+    texts[f"hls/{design.top}.cpp"] = render("hls/top.cpp.jinja", banner=banner(design.digest, "Top of the machine."), d=design)
+    texts[f"hls/tb/{design.top}_tb.cpp"] = render("hls/tb.cpp.jinja", banner=banner(design.digest, "Testbench."), d=design)
+    script = banner(design.digest, "Vitis HLS flow.")
+    texts["hls/build_prj.tcl"] = render("hls/build_prj.tcl.jinja", banner=script, d=design)
+    texts["hls/hls_config.cfg"] = render("hls/hls_config.cfg.jinja", banner=script, d=design)
+    texts["hls/csim.mk"] = render("hls/csim.mk.jinja", banner=banner(design.digest, "C simulation with a plain C++ compiler."), d=design)
+    content = {path: text.encode() for path, text in texts.items()}
+    for folder in ("lib", "csim", "tb"):
+        content.update({f"hls/{folder}/{name}": data for name, data in static_files(f"hls/{folder}", ".h").items()})
+    return dict(sorted(content.items()))
+
+
+def _module_files(design: DesignContext, module: ModuleContext) -> dict[str, str]:
+    headers = {h for s in module.stages for h in _HEADERS[s.kind]}
+    if any(call.function.startswith("fsq::") for call in module.calls):
+        headers.add("width.h")
+    context = {
+        "banner": banner(design.digest, f"{module.name}."),
+        "module": module,
+        "headers": sorted(headers),
+        "window_depth": WINDOW_DEPTH,
+    }
+    return {
+        f"hls/{module.ident}.h": render("hls/module.h.jinja", **context),
+        f"hls/{module.ident}.cpp": render("hls/module.cpp.jinja", **context),
+    }
+
+
+def _weights(design: DesignContext, qgraph: QuantGraph, context: EngineContext) -> str:
+    engine = context.engine
+    op = qgraph[engine.node].op
+    if not isinstance(op, QConv):
+        raise InputError(f"layer {engine.node}: the plan has a convolution engine for it, the network {type(op).__name__}; plan it again")
+    weights = row_bytes(pack_rows(engine, op), engine.weight_word_bits)
+    bias = row_bytes(pack_bias_rows(engine, op), engine.fold.p_oc * engine.bias_bits)
+    shift = row_bytes(pack_shift_rows(engine, op), engine.fold.p_oc * engine.shift_bits)
+    padded = np.zeros(engine.ic_folds * engine.fold.p_ic, dtype=np.int64)
+    padded[: len(engine.pad_value)] = engine.pad_value
+    return render(
+        "hls/weights.h.jinja",
+        banner=banner(design.digest, f"Memories of {engine.node}."),
+        e=context,
+        weights=_rows(weights),
+        weight_row_bytes=weights.shape[1],
+        weight_bits=engine.weight_bits,
+        bias=_rows(bias),
+        bias_row_bytes=bias.shape[1],
+        bias_bits=engine.bias_bits,
+        shift=_rows(shift),
+        shift_row_bytes=shift.shape[1],
+        shift_bits=engine.shift_bits,
+        pad=[] if context.pixel_buffered else _rows(padded.reshape(engine.ic_folds, engine.fold.p_ic)),
+    )
+
+
+def _rows(values: NDArray[np.uint8] | NDArray[np.int64]) -> list[str]:
+    return [",".join(map(str, row)) for row in values.tolist()]

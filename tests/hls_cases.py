@@ -1,0 +1,102 @@
+"""Small random quantized networks and export folders for the HLS tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpga_squeeze.emit.golden import golden_files
+from fpga_squeeze.emit.hls import emit_hls
+from fpga_squeeze.emit.hls_context import HlsOptions
+from fpga_squeeze.fixed_point import TensorFormat, accumulator_range, signed_bits
+from fpga_squeeze.hardware.plan import FoldPlan
+from fpga_squeeze.ir import Padding, window_count
+from fpga_squeeze.quantize.qgraph import QConcat, QConv, QGlobalSum, QInput, QMaxPool, QNode, QuantGraph
+from fpga_squeeze.simulate.reference import run_reference
+
+
+@dataclass
+class NetBuilder:
+    """Adds random layers one after the other; `shift_spread` widens the range of per-channel shifts."""
+
+    seed: int = 0
+    nodes: list[QNode] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.seed)
+
+    def image(self, channels: int, height: int, width: int) -> str:
+        self.nodes.append(QNode("image", QInput(), (), (channels, height, width), TensorFormat(8, 0, signed=False)))
+        return "image"
+
+    def _node(self, name: str) -> QNode:
+        return next(n for n in self.nodes if n.name == name)
+
+    def conv(
+        self, name: str, source: str, out: int, kernel: int, stride: int = 1, padding: Padding = (0, 0, 0, 0), *, weight_bits: int = 8,
+        fmt: TensorFormat | None = None, spread: int = 2, pad_values: bool = False, shift_offset: int = 0,
+    ) -> str:  # fmt: skip
+        before = self._node(source)
+        channels, height, width = before.shape
+        top = (1 << (weight_bits - 1)) - 1
+        weight = self.rng.integers(-top - 1, top + 1, (out, channels, kernel, kernel)).astype(np.int32)
+        bias = self.rng.integers(-(1 << (weight_bits + 4)), 1 << (weight_bits + 4), out).astype(np.int64)
+        low, high = accumulator_range(weight, bias, before.fmt.qmin, before.fmt.qmax)
+        fmt = fmt or TensorFormat(8, 4, signed=False)
+        typical = int(np.log2(max(1, int(np.max(high))))) - fmt.bits - 1 + shift_offset
+        shift = (typical + self.rng.integers(0, spread + 1, out)).astype(np.int64)
+        pads = tuple(int(v) for v in self.rng.integers(before.fmt.qmin, before.fmt.qmax + 1, channels)) if pad_values else (0,) * channels
+        t, le, b, r = padding
+        shape = (out, window_count(height, kernel, stride, t, b), window_count(width, kernel, stride, le, r))
+        op = QConv(
+            weight, weight_bits, np.zeros(out, np.int64), bias, shift, stride, padding, pads, signed_bits(int(np.min(low)), int(np.max(high)))
+        )
+        self.nodes.append(QNode(name, op, (source,), shape, fmt))
+        return name
+
+    def pool(self, name: str, source: str, kernel: int, stride: int, padding: Padding = (0, 0, 0, 0)) -> str:
+        before = self._node(source)
+        c, h, w = before.shape
+        t, le, b, r = padding
+        shape = (c, window_count(h, kernel, stride, t, b), window_count(w, kernel, stride, le, r))
+        self.nodes.append(QNode(name, QMaxPool(kernel, stride, padding), (source,), shape, before.fmt))
+        return name
+
+    def fire(self, name: str, source: str, squeeze: int, one: int, three: int, **options: object) -> str:
+        s = self.conv(f"{name}.squeeze", source, squeeze, 1, **options)  # type: ignore[arg-type]
+        a = self.conv(f"{name}.expand1x1", s, one, 1, **options)  # type: ignore[arg-type]
+        b = self.conv(f"{name}.expand3x3", s, three, 3, padding=(1, 1, 1, 1), **options)  # type: ignore[arg-type]
+        shape = (one + three, *self._node(a).shape[1:])
+        self.nodes.append(QNode(f"{name}.concat", QConcat(), (a, b), shape, self._node(a).fmt))
+        return f"{name}.concat"
+
+    def finish(self, source: str, name: str = "pool10") -> QuantGraph:
+        c, h, w = self._node(source).shape
+        fmt = self._node(source).fmt
+        bits = max(fmt.bits, signed_bits(fmt.qmin * h * w, fmt.qmax * h * w))
+        self.nodes.append(QNode(name, QGlobalSum(), (source,), (c, 1, 1), TensorFormat(bits, fmt.frac, signed=True)))
+        return QuantGraph(tuple(self.nodes), name)
+
+
+def frames_for(qgraph: QuantGraph, count: int, seed: int = 1) -> NDArray[np.uint8]:
+    """Random pixels, uint8 (N, C, H, W)."""
+    return np.random.default_rng(seed).integers(0, 256, (count, *qgraph.input.shape), dtype=np.uint8)
+
+
+def traces_for(qgraph: QuantGraph, frames: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:
+    """The definition's tensors for each frame, stacked: (N, C, H, W) by node."""
+    runs = [run_reference(qgraph, frame) for frame in frames]
+    return {name: np.stack([run[name] for run in runs]) for name in runs[0]}
+
+
+def write_export(folder: Path, qgraph: QuantGraph, plan: FoldPlan, frames: NDArray[np.uint8], top: str = "squeezenet") -> Path:
+    """HLS sources and golden data of one network below `folder`."""
+    files = emit_hls(qgraph, plan, HlsOptions(top=top)) | golden_files(qgraph, plan, frames, traces_for(qgraph, frames))
+    for path, data in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    return folder
