@@ -1,0 +1,41 @@
+# `make demo` and `make test` do all set-up themselves: a virtual environment in .venv with the versions of constraints.txt.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+# Two test processes on two cores: one thread each, or they fight.
+TEST_ENV = OMP_NUM_THREADS=1
+
+.PHONY: help demo test test-all lint setup clean
+help:
+	@echo "make demo      set up, export the embedded digit network, run its C simulation, print the memory budget"
+	@echo "make test      set up, then lint, type check and all tests (under 30 minutes on 2 cores)"
+	@echo "make test-all  the same with the slow tests too"
+	@echo "make clean     remove the environment and everything that was built"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "fpga-squeeze needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; call make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/fpga-squeeze demo
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow"
+
+test-all: lint
+	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find hls_out -mindepth 1 -maxdepth 1 ! -name squeezenet_digits -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,238 @@
+"""The command line. Exit codes: 0 done; 1 a check failed; 2 bad input or options. Errors are one line on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from fpga_squeeze import __version__
+from fpga_squeeze.errors import FpgaSqueezeError
+
+app = typer.Typer(
+    name="fpga-squeeze",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Deploy a trained SqueezeNet to an FPGA with every weight and buffer on chip: .pt in, fixed point, Vitis HLS C++ out, proven bit by bit.",
+)
+
+OutFolder = Annotated[Path, typer.Argument(metavar="OUT", help="Folder written by `fpga-squeeze export`.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of tables.")]
+LabelsFile = Annotated[Path | None, typer.Option("--labels", help="Text file with one class name a line, in class order.")]
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Trained weights: a .pt or .pth state dict of SqueezeNet.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Output folder; an earlier export there is replaced.")] = Path("hls_out/squeezenet"),
+    calibration: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of images to choose number formats on, or `random` by name.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Options from a build.toml; options on the command line win.")] = None,
+    arch: Annotated[str | None, typer.Option(help="auto, squeezenet1_0, squeezenet1_1 or squeezenet_digits.")] = None,
+    input_size: Annotated[int | None, typer.Option(metavar="N", help="Height and width of the image the network takes.")] = None,
+    ceil_mode: Annotated[bool | None, typer.Option("--ceil-mode/--floor-mode", help="Rounding of the pooling output size (torchvision: ceil).")] = None,
+    conv10_padding: Annotated[int | None, typer.Option(metavar="N", help="Padding of the classifier convolution (torchvision: 0, Caffe original: 1).")] = None,
+    preprocess: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="torchvision, caffe, none, or a JSON file.")] = None,
+    weight_bits: Annotated[int | None, typer.Option(metavar="N", help="Weight bits, 2 to 16. [default: 8]")] = None,
+    act_bits: Annotated[int | None, typer.Option(metavar="N", help="Activation bits, 4 to 16. [default: 8]")] = None,
+    layer_bits: Annotated[list[str] | None, typer.Option(metavar="NAME=N", help="Weight bits of one layer; may be repeated.")] = None,
+    budget: Annotated[str | None, typer.Option(metavar="SIZE", help="On-chip memory for everything, such as 10MB or 620kB. [default: 10MB]")] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="Part or board that must hold it; see `fpga-squeeze devices`.")] = None,
+    target_fps: Annotated[float | None, typer.Option(metavar="F", help="Frames a second to fold for. [default: 500]")] = None,
+    clock_mhz: Annotated[float | None, typer.Option(metavar="F", help="Clock. [default: 200]")] = None,
+    golden_frames: Annotated[int | None, typer.Option(metavar="N", help="Calibration images kept as golden test frames. [default: 2]")] = None,
+    top: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the top function. [default: squeezenet]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write into a non-empty folder that is no earlier export.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Quantize MODEL, fit it on chip and write the accelerator.
+
+    Example: fpga-squeeze export squeezenet1_1.pt --calibration images/ -o out
+    """
+    from fpga_squeeze import pipeline, show, terminal
+    from fpga_squeeze.config import ExportConfig, load_config, parse_layer_bits
+
+    base = load_config(config) if config else ExportConfig()
+    options = base.updated(
+        arch=arch, input_size=input_size, ceil_mode=ceil_mode, conv10_padding=conv10_padding, preprocess=preprocess,
+        weight_bits=weight_bits, act_bits=act_bits, layer_bits=parse_layer_bits(layer_bits) or None, budget=budget,
+        device=device, target_fps=target_fps, clock_mhz=clock_mhz, golden_frames=golden_frames, top=top,
+    )  # fmt: skip
+    with terminal.progress_bars() as progress:
+        result = pipeline.export(model, out, calibration, options, force, progress)
+    if json_output:
+        terminal.print_json(show.export_json(result))
+    else:
+        show.export_text(result)
+
+
+@app.command()
+def simulate(
+    out: OutFolder,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images to classify.")],
+    top_k: Annotated[int, typer.Option(metavar="K", help="Classes to print for each image.")] = 5,
+    labels: LabelsFile = None,
+    json_output: Json = False,
+) -> None:
+    """Classify images with the bit-accurate simulator: the very integers the hardware gives.
+
+    Example: fpga-squeeze simulate out photo.jpg --labels labels.txt
+    """
+    from fpga_squeeze import jobs, show, terminal
+
+    result = jobs.simulate(out, images, top_k, labels)
+    if json_output:
+        terminal.print_json(result.to_json())
+    else:
+        show.simulate_text(result)
+
+
+@app.command()
+def verify(
+    out: OutFolder,
+    hls: Annotated[bool, typer.Option("--hls", help="C simulation of the generated HLS C++.")] = False,
+    frames: Annotated[int | None, typer.Option(metavar="N", help="Golden frames to use. [default: all in tb_data]")] = None,
+    hls_include: Annotated[Path | None, typer.Option(metavar="DIR", help="Headers of a real Vitis HLS installation instead of the open ones.")] = None,
+    cxx: Annotated[str | None, typer.Option(metavar="PROGRAM", help="C++ compiler. [default: $CXX or g++]")] = None,
+    json_output: Json = False,
+) -> None:
+    """Hold every implementation against the golden simulator, stage by stage, bit by bit. Without a choice, all that this version has.
+
+    Example: fpga-squeeze verify out --hls
+    """
+    from fpga_squeeze import jobs, show, terminal
+
+    del hls  # the only hardware implementation so far: chosen or not, it runs
+    with terminal.progress_bars() as progress:
+        result = jobs.verify(out, frames, hls_include, cxx, progress)
+    if json_output:
+        terminal.print_json(result.to_json())
+    else:
+        show.verify_text(result)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    out: OutFolder,
+    images: Annotated[Path, typer.Argument(metavar="DIR", help="Labelled images: class sub-folders, names that begin with the class index, or --labels.")],
+    labels: Annotated[Path | None, typer.Option("--labels", help="CSV with rows file,class-index.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Use the first N images only.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Accuracy of the float model and of the fixed-point machine, side by side.
+
+    Example: fpga-squeeze evaluate out images/
+    """
+    from fpga_squeeze import jobs, show, terminal
+
+    with terminal.progress_bars() as progress:
+        result = jobs.evaluate(out, images, labels, limit, progress)
+    if json_output:
+        terminal.print_json(result.to_json())
+    else:
+        show.evaluate_text(result)
+
+
+@app.command()
+def report(out: OutFolder, json_output: Json = False) -> None:
+    """Print what is known of an export: memory budget, performance, accuracy, verification.
+
+    Example: fpga-squeeze report out
+    """
+    from fpga_squeeze import jobs, show, terminal
+
+    body = jobs.report(out)
+    if json_output:
+        terminal.print_json(body)
+    else:
+        show.report_text(out, body)
+
+
+@app.command()
+def devices(json_output: Json = False) -> None:
+    """List the parts and boards that --device knows.
+
+    Example: fpga-squeeze devices
+    """
+    from fpga_squeeze import show
+
+    show.devices_text(json_output)
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to write the weights (.pt).")] = Path("squeezenet_digits.pt"),
+    epochs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Passes over the training digits. [default: as the embedded model]")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed; the same seed gives the same weights.")] = 0,
+    json_output: Json = False,
+) -> None:
+    """Train the embedded digit network on 5,000 real handwritten digits and measure its held-out accuracy.
+
+    Example: fpga-squeeze train -o digits.pt
+    """
+    from fpga_squeeze import jobs, show, terminal
+
+    with terminal.progress_bars() as progress:
+        result = jobs.train(out, epochs, seed, progress)
+    if json_output:
+        terminal.print_json(result)
+    else:
+        show.train_text(result)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Output folder.")] = Path("hls_out/demo"),
+) -> None:
+    """Export the embedded digit network, run its C simulation on real digits and say what was proven.
+
+    Example: fpga-squeeze demo
+    """
+    from fpga_squeeze import show
+
+    if not show.demo(out):
+        raise typer.Exit(1)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"fpga-squeeze {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")] = False,
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Entry point: runs the command and turns every expected failure into one line and an exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except FpgaSqueezeError as error:
+        sys.exit(_fail(str(error), error.exit_code))
+    except click.exceptions.Abort:
+        sys.exit(_fail("stopped", 130))
+    except click.ClickException as error:
+        sys.exit(_fail(f"{error.format_message()} (see fpga-squeeze --help)", 2))
+    except BrokenPipeError:
+        # The reader of our stdout went away (`| head`): not an error of ours, and Python must not complain at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(_fail("stopped", 130))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"fpga-squeeze: error: {message}\n")
+    return code

@@ -1,0 +1,136 @@
+"""What the commands other than `export` do, apart from printing: each returns a frozen result with a JSON form."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fpga_squeeze import pipeline
+from fpga_squeeze.emit import writer
+from fpga_squeeze.errors import InputError
+from fpga_squeeze.load.images import labelled
+from fpga_squeeze.pipeline import Export, Progress, no_progress
+from fpga_squeeze.simulate.evaluate import EvaluationResult, top_k
+from fpga_squeeze.simulate.evaluate import evaluate as run_evaluation
+from fpga_squeeze.simulate.fast import FastSimulator
+from fpga_squeeze.verify.checks import Verification, verify_export
+
+REPORTS = ("memory_budget", "performance", "layers", "accuracy", "verification")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Top classes of one image: (class index, label or None, exact integer sum), best first."""
+
+    file: str
+    top: tuple[tuple[int, str | None, int], ...]
+
+
+@dataclass(frozen=True)
+class SimulateResult:
+    """Predictions in the order of the images given."""
+
+    images: tuple[Prediction, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """{"images": [{"file", "top": [{"class", "label", "sum"}]}]}."""
+        return {"images": [{"file": p.file, "top": [{"class": c, "label": label, "sum": s} for c, label, s in p.top]} for p in self.images]}
+
+
+def simulate(out: Path, images: list[Path], count: int, labels: Path | None) -> SimulateResult:
+    """Bit-accurate top-`count` of each image.
+
+    Raises:
+        InputError: no export, an unreadable image, a labels file of another length, or `count` out of range.
+    """
+    opened = pipeline.open_export(out)
+    classes = opened.qgraph[opened.qgraph.output].shape[0]
+    if not 1 <= count <= classes:
+        raise InputError(f"--top-k: 1 to {classes} was expected (the network has {classes} classes), got {count}")
+    names = read_labels(labels, classes) if labels else None
+    simulator = FastSimulator(opened.qgraph)
+    predictions = []
+    for path in images:
+        sums = simulator.run(opened.preprocess.pixels(path)[np.newaxis])[0]
+        best = top_k(sums[np.newaxis], count)[0]
+        predictions.append(Prediction(str(path), tuple((int(c), names[c] if names else None, int(sums[c])) for c in best)))
+    return SimulateResult(tuple(predictions))
+
+
+def read_labels(path: Path, classes: int) -> tuple[str, ...]:
+    """One class name a line, in class order; exactly `classes` of them."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--labels {path}: a text file with one class name a line was expected ({error})") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if len(lines) != classes:
+        raise InputError(f"--labels {path}: {classes} lines were expected (one a class), got {len(lines)}")
+    return tuple(line.strip() for line in lines)
+
+
+def evaluate(out: Path, folder: Path, labels: Path | None, limit: int | None, progress: Progress = no_progress) -> EvaluationResult:
+    """Float and fixed accuracy on labelled images; also written to report/accuracy.json."""
+    opened = pipeline.open_export(out)
+    classes = opened.qgraph[opened.qgraph.output].shape[0]
+    samples = labelled(folder, labels)
+    wrong = [(p, c) for p, c in samples if not 0 <= c < classes]
+    if wrong:
+        raise InputError(f"{wrong[0][0].name}: class {wrong[0][1]} was read from it, the network has classes 0 to {classes - 1}; check the labels")
+    result = run_evaluation(
+        opened.float_graph,
+        opened.qgraph,
+        opened.preprocess,
+        samples[:limit],
+        progress=lambda done, total: progress("evaluate", done, total),
+    )
+    writer.write_report(opened.out, "report/accuracy.json", result.to_json())
+    return result
+
+
+def verify(out: Path, frames: int | None, hls_include: Path | None, cxx: str | None, progress: Progress = no_progress) -> Verification:
+    """Every implementation against the golden simulator; also written to report/verification.json."""
+    opened: Export = pipeline.open_export(out)
+    result = verify_export(opened, frames, hls_include, cxx, progress)
+    writer.write_report(opened.out, "report/verification.json", result.to_json())
+    return result
+
+
+def report(out: Path) -> dict[str, object]:
+    """Every report of an export in one object; what was not made yet is null.
+
+    Raises:
+        InputError: no export there, or a report is damaged.
+    """
+    if writer.read_manifest(out) is None:
+        raise InputError(f"{out}: a folder written by `fpga-squeeze export` was expected, no manifest.json of one is there")
+    body: dict[str, object] = {}
+    for name in REPORTS:
+        path = out / "report" / f"{name}.json"
+        if not path.is_file():
+            body[name] = None
+            continue
+        try:
+            body[name] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path}: not valid JSON ({error}); export again") from error
+    return body
+
+
+def train(path: Path, epochs: int | None, seed: int, progress: Progress = no_progress) -> dict[str, object]:
+    """Train the digit network and write its weights to `path`."""
+    from fpga_squeeze.zoo.train import DEFAULT_EPOCHS, train_digits
+
+    result = train_digits(path, epochs or DEFAULT_EPOCHS, seed, lambda done, total, _: progress("train", done, total))
+    return {
+        "file": str(path),
+        "epochs": result.epochs,
+        "train_count": result.train_count,
+        "test_count": result.test_count,
+        "accuracy_percent": result.accuracy_percent,
+        "losses": list(result.losses),
+    }

@@ -1,0 +1,186 @@
+"""The one way through: load -> passes -> calibrate -> quantize -> fold -> memory gate -> golden data -> emit -> write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpga_squeeze import passes
+from fpga_squeeze.config import ExportConfig
+from fpga_squeeze.emit import golden, hls, writer
+from fpga_squeeze.errors import InputError
+from fpga_squeeze.hardware import devices, folding
+from fpga_squeeze.hardware.plan import FoldPlan
+from fpga_squeeze.ir import Graph
+from fpga_squeeze.load.images import ImageSet, load_folder
+from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
+from fpga_squeeze.load.preprocess import Preprocess
+from fpga_squeeze.quantize import store
+from fpga_squeeze.quantize.calibrate import calibrate
+from fpga_squeeze.quantize.ptq import QuantOptions, quantize
+from fpga_squeeze.quantize.qgraph import QuantGraph
+from fpga_squeeze.report import budget as budget_report
+from fpga_squeeze.report import performance as performance_report
+from fpga_squeeze.simulate.evaluate import layer_sqnr
+from fpga_squeeze.simulate.fast import FastSimulator
+
+Pixels = NDArray[np.uint8]
+Progress = Callable[[str, int, int], None]
+"""Called with (step, done, total); total 0 means "of unknown length"."""
+
+RANDOM = "random"
+RANDOM_IMAGES = 16
+SQNR_IMAGES = 8
+
+
+def no_progress(step: str, done: int, total: int) -> None:
+    """The silent progress callback."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExportResult:
+    """What an export made, for the caller to print."""
+
+    loaded: LoadedModel
+    qgraph: QuantGraph
+    plan: FoldPlan
+    budget: budget_report.MemoryBudget
+    performance: performance_report.Performance
+    images: ImageSet
+    files: int
+    out: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Export:
+    """An export folder read back: enough to simulate and evaluate without the original model."""
+
+    out: Path
+    qgraph: QuantGraph
+    float_graph: Graph
+    preprocess: Preprocess
+
+
+def export(
+    model: Path,
+    out: Path,
+    calibration: str | None,
+    config: ExportConfig,
+    force: bool = False,
+    progress: Progress = no_progress,
+) -> ExportResult:
+    """The main job: a trained model becomes an output folder. Nothing is written unless every check passed.
+
+    Args:
+        model: .pt/.pth state dict. `out`: output folder. `calibration`: folder of images, or "random" by name.
+    Raises:
+        InputError: bad model, images, options or output folder. CheckFailedError: over the memory budget or the device.
+    """
+    device = devices.find_device(config.device) if config.device else None
+    budget_bytes = budget_report.parse_size(config.budget)
+    if calibration is None:
+        raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
+    writer.check_writable(out, force)
+
+    loaded = load_model(model, load_options(config))
+    graph = passes.lower(loaded.graph, loaded.preprocess)
+    images = _calibration_images(calibration, loaded.preprocess, progress)
+    qgraph = quantize(
+        graph,
+        calibrate(graph, images.pixels, progress=lambda done, total: progress("calibrate", done, total)),
+        QuantOptions(config.weight_bits, config.act_bits, config.layer_bits),
+    )
+
+    plan = folding.plan_machine(qgraph, config.clock_mhz, config.target_fps)
+    budget = budget_report.memory_budget(plan, qgraph, budget_bytes, device)
+    budget_report.check_budget(budget, plan, qgraph)
+    performance = performance_report.performance(plan, qgraph)
+
+    progress("golden data", 0, 0)
+    frames = images.pixels[: config.golden_frames]
+    traces = FastSimulator(qgraph).trace(frames)
+    sqnr = layer_sqnr(graph, qgraph, images.pixels[:SQNR_IMAGES])
+
+    progress("emit", 0, 0)
+    files: dict[str, bytes] = {}
+    files.update(_model_files(graph, qgraph, plan, loaded, config))
+    files.update(golden.golden_files(qgraph, plan, frames, traces))
+    files.update(hls.emit_hls(qgraph, plan, hls.HlsOptions(top=config.top, device=device, clock_mhz=config.clock_mhz)))
+    files["report/memory_budget.json"] = _json(budget.to_json())
+    files["report/memory_budget.md"] = budget.to_markdown().encode()
+    files["report/performance.json"] = _json(performance.to_json())
+    files["report/layers.json"] = _json({"images": min(SQNR_IMAGES, len(images.files)), "layers": [row.to_json() for row in sqnr]})
+    writer.write_project(out, files, _manifest_options(model, loaded, images, config), force)
+    return ExportResult(loaded, qgraph, plan, budget, performance, images, len(files) + 1, out)
+
+
+def load_options(config: ExportConfig) -> LoadOptions:
+    """The part of the options that the front end reads."""
+    return LoadOptions(config.arch, config.input_size, config.ceil_mode, config.conv10_padding, config.preprocess)
+
+
+def open_export(out: Path) -> Export:
+    """Read back an export folder.
+
+    Raises:
+        InputError: no export there, or a file of it is missing or damaged.
+    """
+    if writer.read_manifest(out) is None:
+        raise InputError(f"{out}: a folder written by `fpga-squeeze export` was expected, no manifest.json of one is there")
+    try:
+        preprocess = Preprocess.from_json((out / "model/preprocess.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{out}/model/preprocess.json: cannot be read ({error.strerror}); export again") from error
+    return Export(out, store.from_files(out / "model"), store.float_from_files(out / "model"), preprocess)
+
+
+def open_plan(opened: Export) -> FoldPlan:
+    """The FoldPlan of an export, rebuilt from model/folding.json and checked against its graph."""
+    path = opened.out / "model/folding.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); export again") from error
+    return folding.folding_from_json(text, opened.qgraph)
+
+
+def _calibration_images(calibration: str, preprocess: Preprocess, progress: Progress) -> ImageSet:
+    if calibration == RANDOM:
+        rng = np.random.default_rng(0)
+        shape = (RANDOM_IMAGES, preprocess.channels, preprocess.size, preprocess.size)
+        return ImageSet(rng.integers(0, 256, size=shape, dtype=np.uint8), (), ())
+    folder = Path(calibration)
+    if not folder.is_dir():
+        raise InputError(f"--calibration {calibration}: a folder of JPEG or PNG images was expected, no folder is there (or `random` by name)")
+    return load_folder(folder, preprocess, progress=lambda done, total: progress("read images", done, total))
+
+
+def _model_files(graph: Graph, qgraph: QuantGraph, plan: FoldPlan, loaded: LoadedModel, config: ExportConfig) -> dict[str, bytes]:
+    files = {f"model/{name}": content for name, content in {**store.to_files(qgraph), **store.float_to_files(graph)}.items()}
+    files["model/folding.json"] = folding.folding_to_json(plan).encode()
+    files["model/preprocess.json"] = loaded.preprocess.to_json().encode()
+    resolved = replace(config, arch=loaded.arch, input_size=loaded.preprocess.size, preprocess="preprocess.json")
+    files["model/build.toml"] = resolved.to_toml().encode()
+    return files
+
+
+def _manifest_options(model: Path, loaded: LoadedModel, images: ImageSet, config: ExportConfig) -> dict[str, object]:
+    """Digests rather than paths: the same input gives the same manifest wherever it lies."""
+    return {
+        "model": model.name,
+        "model_sha256": writer.digest(model.read_bytes()),
+        "calibration_images": int(images.pixels.shape[0]),
+        "calibration_sha256": writer.digest(np.ascontiguousarray(images.pixels).tobytes()),
+        "classes": loaded.classes,
+        "assumptions": list(loaded.assumptions),
+        "config": {k: v for k, v in vars(replace(config, preprocess=loaded.preprocess.name, arch=loaded.arch)).items()},
+    }
+
+
+def _json(body: object) -> bytes:
+    return (json.dumps(body, indent=1, sort_keys=True) + "\n").encode()

@@ -1,0 +1,192 @@
+"""Results as text: what each command prints when --json is not asked for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from fpga_squeeze import jobs, pipeline, terminal
+from fpga_squeeze.config import ExportConfig
+from fpga_squeeze.hardware.devices import load_devices
+from fpga_squeeze.pipeline import ExportResult
+from fpga_squeeze.simulate.evaluate import EvaluationResult
+from fpga_squeeze.terminal import bytes_text, console, table
+from fpga_squeeze.verify.checks import Verification
+from fpga_squeeze.zoo import embedded_images, embedded_model_path
+
+DEMO_FRAMES = 10
+
+
+def export_json(result: ExportResult) -> dict[str, object]:
+    """The export's outcome in one object."""
+    return {
+        "out": str(result.out),
+        "arch": result.loaded.arch,
+        "classes": result.loaded.classes,
+        "assumptions": list(result.loaded.assumptions),
+        "calibration": {"used": int(result.images.pixels.shape[0]), "skipped": [{"file": p.name, "reason": r} for p, r in result.images.skipped]},
+        "memory": result.budget.to_json(),
+        "performance": result.performance.to_json(),
+        "files": result.files,
+    }
+
+
+def export_text(result: ExportResult) -> None:
+    """Assumptions, calibration, memory, speed, where to look."""
+    out = console()
+    out.print("Assumed, where the weights do not say (each has an option):")
+    for line in result.loaded.assumptions:
+        out.print(f"  - {line}")
+    for path, reason in result.images.skipped:
+        terminal.warn(f"calibration image {path.name} skipped: {reason}")
+    skipped = f", {len(result.images.skipped)} skipped" if result.images.skipped else ""
+    out.print(f"Calibrated on {result.images.pixels.shape[0]} images{skipped}.")
+    budget = result.budget
+    kinds = ", ".join(f"{kind.replace('_', ' ')} {bytes_text(count)}" for kind, count in budget.by_kind.items())
+    share = 100 * budget.total_bytes / budget.budget_bytes
+    out.print(f"Memory: {bytes_text(budget.total_bytes)} of {bytes_text(budget.budget_bytes)} on chip ({share:.1f}%): {kinds}.")
+    if budget.device is not None:
+        blocks = f"{budget.bram18} of {budget.device.bram18} 18 Kb blocks, {budget.uram} of {budget.device.uram} URAM"
+        out.print(f"Device {budget.device.name}: {blocks}: fits.")
+    speed = result.performance
+    out.print(
+        f"Predicted: {speed.fps:.1f} frames/s at {speed.clock_mhz:g} MHz ({speed.interval_cycles:,} cycles between frames, slowest {speed.bottleneck}), "
+        f"{speed.multipliers} multipliers, MAC efficiency {speed.mac_efficiency:.3f}."
+    )
+    if not speed.meets_target:
+        terminal.warn(f"{speed.target_cycles:,} cycles a frame were asked for; {speed.bottleneck} needs {speed.interval_cycles:,} even fully unfolded")
+    out.print(f"Wrote {result.files} files to {result.out}; look at {result.out / 'report/memory_budget.md'} and {result.out / 'hls'}.")
+    out.print(f"Next: fpga-squeeze verify {result.out}")
+
+
+def simulate_text(result: jobs.SimulateResult) -> None:
+    """One table an image."""
+    out = console()
+    for prediction in result.images:
+        rows = [(rank, index, label or "", f"{total:,}") for rank, (index, label, total) in enumerate(prediction.top, start=1)]
+        out.print(table(prediction.file, ("rank", "class", "label", "sum"), rows, right=(0, 1, 3)))
+        out.print()
+
+
+def verify_text(result: Verification) -> None:
+    """Stages x implementations: the count of values that were equal, or what differs."""
+    out = console()
+    out.print(verification_table(result.to_json()))
+    for row in result.checks:
+        if not row.ok:
+            out.print(f"DIFFERS {row.describe()}")
+    compared = sum(row.compared for row in result.checks)
+    wrong = sum(row.mismatches for row in result.checks)
+    verdict = "equal, bit by bit" if result.ok else f"NOT equal: {wrong:,} values differ" if wrong else "NOT proven: a stage was not compared"
+    out.print(f"{compared:,} values of {result.frames} frames compared: {verdict}.")
+
+
+def verification_table(body: dict[str, Any]) -> Table:
+    """The table of a verification.json."""
+    checks = body["checks"]
+    names = list(dict.fromkeys(c["implementation"] for c in checks))
+    stages = list(dict.fromkeys(c["stage"] for c in checks))
+    cells = {(c["stage"], c["implementation"]): c for c in checks}
+
+    def cell(stage: str, name: str) -> str:
+        check = cells.get((stage, name))
+        if check is None or not check["compared"]:
+            return "not compared"
+        return f"{check['compared']:,} equal" if not check["mismatches"] else f"{check['mismatches']:,} of {check['compared']:,} differ"
+
+    rows = [(stage, *(cell(stage, name) for name in names)) for stage in stages]
+    return table("Verification: values compared with the golden simulator", ("stage", *names), rows, right=range(1, len(names) + 1))
+
+
+def evaluate_text(result: EvaluationResult) -> None:
+    """Accuracy side by side and the per-layer SQNR."""
+    body: dict[str, Any] = result.to_json()
+    out = console()
+    _accuracy(body)
+    if body.get("layers"):
+        rows = [(layer["name"], f"{layer['sqnr_db']:.1f}") for layer in body["layers"]]
+        out.print(table("Signal to quantization noise", ("layer", "SQNR dB"), rows, right=(1,)))
+    for item in body.get("skipped", []):
+        terminal.warn(f"image {item['file']} skipped: {item['reason']}")
+
+
+def _accuracy(body: dict[str, Any]) -> None:
+    rows = [(name, f"{body[name]['top1']:.1f}", f"{body[name]['top5']:.1f}") for name in ("float", "fixed")]
+    out = console()
+    out.print(table(f"Accuracy on {body['count']} images, percent", ("", "top-1", "top-5"), rows, right=(1, 2)))
+    out.print(f"Fixed and float name the same class on {body['agreement_top1']:.1f}% of the images.")
+
+
+def report_text(folder: Path, body: dict[str, Any]) -> None:
+    """What is known of an export; what was not run says so."""
+    out = console()
+    memory = body["memory_budget"]
+    if memory:
+        rows = [(kind.replace("_", " "), f"{count:,}") for kind, count in memory["by_kind"].items()]
+        rows.append(("total", f"{memory['total_bytes']:,}"))
+        rows.append(("budget", f"{memory['budget_bytes']:,}"))
+        out.print(table("Memory on chip, bytes", ("kind", "bytes"), rows, right=(1,)))
+        out.print(f"{memory['bram18']} 18 Kb blocks, {memory['uram']} URAM; every row: {folder / 'report/memory_budget.md'}\n")
+    speed = body["performance"]
+    if speed:
+        rows2 = [
+            (s["name"], f"{s['macs']:,}", s["multipliers"], f"{s['cycles']:,}", f"{s['p_oc']} x {s['p_ic']} x {s['p_k']}" if s["multipliers"] else "")
+            for s in speed["stages"]
+        ]
+        out.print(table("Performance, predicted", ("stage", "MACs", "multipliers", "cycles", "P_oc x P_ic x P_k"), rows2, right=(1, 2, 3)))
+        out.print(
+            f"{speed['fps']:.1f} frames/s at {speed['clock_mhz']:g} MHz; slowest stage {speed['bottleneck']}; MAC efficiency {speed['mac_efficiency']:.3f}\n"
+        )
+    if body["accuracy"]:
+        _accuracy(body["accuracy"])
+    else:
+        out.print(f"Accuracy: not measured; run fpga-squeeze evaluate {folder} IMAGES")
+    out.print()
+    if body["verification"]:
+        out.print(verification_table(body["verification"]))
+    else:
+        out.print(f"Verification: not run; run fpga-squeeze verify {folder}")
+
+
+def devices_text(as_json: bool) -> None:
+    """The device table."""
+    devices = load_devices()
+    if as_json:
+        terminal.print_json({"devices": [asdict(d) for d in devices]})
+        return
+    rows = [(d.name, ", ".join(d.boards), f"{d.lut:,}", f"{d.ff:,}", f"{d.dsp:,}", d.bram18, d.uram, f"{d.memory_bits / 1e6:.2f}") for d in devices]
+    console().print(table("Devices", ("name", "boards", "LUT", "FF", "DSP", "18 Kb blocks", "URAM", "Mb"), rows, right=range(2, 8)))
+
+
+def train_text(result: dict[str, Any]) -> None:
+    """Where the weights are and how good they are."""
+    console().print(
+        f"Trained {result['epochs']} epochs on {result['train_count']:,} digits: {result['accuracy_percent']:.1f}% of {result['test_count']:,} held-out digits "
+        f"are right. Weights: {result['file']}"
+    )
+
+
+def demo(folder: Path) -> bool:
+    """Export, evaluate, simulate and verify the embedded network; True when everything was equal."""
+    out = console()
+    out.print("1. Export: the embedded digit network (a small SqueezeNet trained on real handwritten digits) becomes an accelerator.")
+    config = ExportConfig(golden_frames=DEMO_FRAMES)
+    with terminal.progress_bars() as progress:
+        result = pipeline.export(embedded_model_path(), folder, str(embedded_images("calibration")), config, progress=progress)
+    export_text(result)
+    out.print("\n2. Accuracy: float and fixed point on 100 digits that neither training nor calibration saw.")
+    with terminal.progress_bars() as progress:
+        accuracy = jobs.evaluate(folder, embedded_images("test"), None, None, progress)
+    _accuracy(accuracy.to_json())
+    out.print(f"\n3. C simulation of the generated HLS C++ on {DEMO_FRAMES} digits, every stage against the simulator.")
+    with terminal.progress_bars() as progress:
+        proof = jobs.verify(folder, None, None, None, progress)
+    verify_text(proof)
+    if proof.ok:
+        out.print(f"\nProven: the C++ in {folder / 'hls'} computes the very integers of the simulator, at every stage.")
+        out.print(f"Look next at {folder / 'hls/squeezenet.cpp'} (the dataflow graph) and {folder / 'report/memory_budget.md'} (every bit on chip).")
+        out.print("Then try your own: fpga-squeeze export model.pt --calibration images/ -o out")
+    return proof.ok

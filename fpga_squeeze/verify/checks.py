@@ -1,0 +1,110 @@
+"""verify OUT: one table of stages x implementations, every cell with its count of compared values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpga_squeeze.emit.golden import read_frames
+from fpga_squeeze.errors import InputError
+from fpga_squeeze.hardware.plan import ExpandStage, FoldPlan, GlobalSumStage, PoolStage, Stage
+from fpga_squeeze.quantize.qgraph import QuantGraph
+from fpga_squeeze.simulate.fast import FastSimulator
+from fpga_squeeze.simulate.reference import run_reference
+from fpga_squeeze.verify.csim import run_csim
+from fpga_squeeze.verify.result import CheckRow, Difference
+
+if TYPE_CHECKING:
+    from fpga_squeeze.pipeline import Export, Progress
+
+REFERENCE_FRAMES = 1
+"""Frames on which the slow int64 reference is held against the fast simulator; the implementations are held against the golden tensors on all."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Every check that ran."""
+
+    checks: tuple[CheckRow, ...]
+    frames: int
+
+    @property
+    def ok(self) -> bool:
+        """Every check compared something and found no difference."""
+        return bool(self.checks) and all(row.ok for row in self.checks)
+
+    def to_json(self) -> dict[str, object]:
+        """{"ok", "frames", "checks": [{"stage", "implementation", "compared", "mismatches", "first_difference"}]}."""
+        rows = []
+        for row in self.checks:
+            first = row.first_difference
+            rows.append(
+                {
+                    "stage": row.stage,
+                    "implementation": row.implementation,
+                    "compared": row.compared,
+                    "mismatches": row.mismatches,
+                    "first_difference": vars(first) if first else None,
+                }
+            )
+        return {"ok": self.ok, "frames": self.frames, "checks": rows}
+
+
+def stage_tensor(stage: Stage) -> str:
+    """The QuantGraph node whose tensor leaves `stage`."""
+    if isinstance(stage, ExpandStage):
+        return stage.concat
+    if isinstance(stage, PoolStage | GlobalSumStage):
+        return stage.node
+    return stage.engine.node
+
+
+def compare(stage: str, implementation: str, expected: NDArray[np.integer], got: NDArray[np.integer]) -> CheckRow:
+    """Compare two (N, C, H, W) tensors exactly and name the first difference in stream order (frame, y, x, channel).
+
+    >>> compare("s", "fast", np.zeros((1, 1, 1, 2), int), np.array([[[[0, 3]]]])).describe()
+    'fast s: 1 of 2 values differ; the first at frame 0, channel 0, y 0, x 1: expected 0, got 3'
+    """
+    if expected.shape != got.shape:
+        raise InputError(f"stage {stage}: {implementation} gives shape {got.shape}, {expected.shape} was expected; export again")
+    wrong = np.argwhere((expected != got).transpose(0, 2, 3, 1))
+    if not len(wrong):
+        return CheckRow(stage, implementation, int(expected.size), 0)
+    n, y, x, c = (int(i) for i in wrong[0])
+    return CheckRow(stage, implementation, int(expected.size), len(wrong), Difference(n, c, y, x, int(expected[n, c, y, x]), int(got[n, c, y, x])))
+
+
+def check_simulators(qgraph: QuantGraph, plan: FoldPlan, pixels: NDArray[np.uint8]) -> tuple[CheckRow, ...]:
+    """The fast simulator against the int64 reference, stage by stage, on the first frames."""
+    frames = pixels[:REFERENCE_FRAMES]
+    reference = [run_reference(qgraph, frame) for frame in frames]
+    fast = FastSimulator(qgraph).trace(frames)
+    rows = []
+    for stage in plan.stages:
+        tensor = stage_tensor(stage)
+        rows.append(compare(stage.name, "fast", np.stack([r[tensor] for r in reference]), fast[tensor]))
+    return tuple(rows)
+
+
+def verify_export(opened: Export, frames: int | None, hls_include: Path | None, cxx: str | None, progress: Progress) -> Verification:
+    """All checks of an export folder: simulators against each other, then the C simulation against the golden tensors.
+
+    Raises:
+        InputError: `frames` out of range, or files missing. ToolMissingError: no compiler or headers.
+    """
+    from fpga_squeeze.pipeline import open_plan
+
+    pixels = read_frames(opened.out)
+    if frames is not None and not 1 <= frames <= len(pixels):
+        raise InputError(f"--frames: 1 to {len(pixels)} was expected (the golden frames of this export; more with export --golden-frames), got {frames}")
+    count = len(pixels) if frames is None else frames
+    plan = open_plan(opened)
+    progress("simulators", 0, 0)
+    rows = check_simulators(opened.qgraph, plan, pixels[:count])
+    progress("C simulation", 0, 0)
+    result = run_csim(opened.out, count, hls_include, cxx)
+    return Verification(rows + tuple(result.rows), count)
