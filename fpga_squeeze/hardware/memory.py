@@ -1,0 +1,111 @@
+"""Every memory of a machine: bits, shape and physical blocks. One row a memory, weights to FIFOs; the memory report and the gate only add rows up.
+
+Where the HLS and the RTL emission differ, the larger is counted. Registers (pipeline stages, accumulators of the running output pixel, width
+converters) are not memories.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from fpga_squeeze.hardware.devices import Device
+from fpga_squeeze.hardware.fifo import internal_fifos
+from fpga_squeeze.hardware.folding import line_buffer_banks
+from fpga_squeeze.hardware.legality import verify_plan
+from fpga_squeeze.hardware.packing import BRAM18_BITS, URAM_BITS, pack
+from fpga_squeeze.hardware.plan import Engine, FoldPlan, GlobalSumStage, PoolStage, Stage
+from fpga_squeeze.quantize.qgraph import QuantGraph
+
+KINDS = ("weights", "bias", "line_buffers", "fifos")
+"""line_buffers holds everything that keeps part of a feature map: line and pixel buffers, pool rows, global sums."""
+
+
+@dataclass(frozen=True)
+class MemoryRow:
+    """One memory: `banks` equal parts of `depth` words of `width_bits`. bram18, uram and lutram_luts are of all banks together."""
+
+    stage: str
+    kind: str
+    name: str
+    width_bits: int
+    depth: int
+    banks: int
+    bram18: int
+    uram: int
+    lutram_luts: int
+
+    @property
+    def bits(self) -> int:
+        """Bits held: width x depth x banks."""
+        return self.width_bits * self.depth * self.banks
+
+    @property
+    def packing_loss_bits(self) -> int:
+        """Bits of the blocks taken that hold nothing (0 for a memory in LUTs)."""
+        blocks = self.bram18 * BRAM18_BITS + self.uram * URAM_BITS
+        return blocks - self.bits if blocks else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The row of memory_budget.json."""
+        return {
+            "stage": self.stage, "kind": self.kind, "name": self.name, "bits": self.bits, "width_bits": self.width_bits, "depth": self.depth,
+            "banks": self.banks, "bram18": self.bram18, "uram": self.uram, "lutram_luts": self.lutram_luts, "packing_loss_bits": self.packing_loss_bits,
+        }  # fmt: skip
+
+
+def memory_rows(plan: FoldPlan, qgraph: QuantGraph, device: Device | None = None) -> tuple[MemoryRow, ...]:
+    """Rows of every memory, stage by stage, then the links; without a device AMD's blocks, no URAM.
+
+    Raises InputError when the plan is not legal for `qgraph`.
+    """
+    verify_plan(plan, qgraph)
+    return plan_rows(plan, device)
+
+
+def plan_rows(plan: FoldPlan, device: Device | None = None) -> tuple[MemoryRow, ...]:
+    """`memory_rows` of a plan known to be legal."""
+    rows = [row for stage in plan.stages for row in _stage_rows(stage, device)]
+    for link in plan.links:
+        owner = link.producer if link.producer != "s_axis" else link.consumer
+        rows.append(_row(owner, "fifos", f"{link.name}.fifo", link.out_lanes * link.fmt.bits, link.depth, 1, device))
+    return tuple(row for row in rows if row.bits)
+
+
+def _stage_rows(stage: Stage, device: Device | None) -> list[MemoryRow]:
+    rows = [row for engine in stage.engines for row in _engine_rows(stage.name, engine, device)]
+    for f in internal_fifos(stage):
+        rows.append(_row(stage.name, "fifos", f"{stage.name}.{f.name}", f.lanes * f.bits, f.depth, 1, device))
+    if isinstance(stage, PoolStage):
+        # Windows that overlap one position: partial maxima of that many rows, and of as many pixels along the row.
+        open_windows = ceil(stage.kernel / stage.stride)
+        folds = ceil(stage.in_shape[0] / stage.lanes)
+        word_bits = stage.lanes * stage.fmt.bits
+        rows.append(_row(stage.name, "line_buffers", f"{stage.name}.rows", word_bits, stage.out_shape[2] * folds, open_windows, device))
+        rows.append(_row(stage.name, "line_buffers", f"{stage.name}.columns", word_bits, folds, open_windows, device))
+    elif isinstance(stage, GlobalSumStage):
+        # Two sets: one is sent while the next frame fills the other.
+        depth = ceil(stage.in_shape[0] / stage.lanes)
+        rows.append(_row(stage.name, "line_buffers", f"{stage.name}.sums", stage.lanes * stage.out_fmt.bits, depth, 2, device))
+    return rows
+
+
+def _engine_rows(stage: str, e: Engine, device: Device | None) -> list[MemoryRow]:
+    rows = [
+        _row(stage, "weights", f"{e.node}.weights", e.weight_word_bits, e.weight_depth, 1, device, rom=True),
+        _row(stage, "bias", f"{e.node}.bias", e.fold.p_oc * (e.bias_bits + e.shift_bits), e.oc_folds, 1, device, rom=True),
+    ]
+    word_bits = e.fold.p_ic * e.in_fmt.bits
+    if e.pixel_buffered:
+        rows.append(_row(stage, "line_buffers", f"{e.node}.pixel_buffer", word_bits, 2 * e.ic_folds, 1, device))
+    else:
+        banks, depth = line_buffer_banks(e)
+        rows.append(_row(stage, "line_buffers", f"{e.node}.line_buffer", word_bits, depth, banks, device))
+    return rows
+
+
+def _row(stage: str, kind: str, name: str, width_bits: int, depth: int, banks: int, device: Device | None, *, rom: bool = False) -> MemoryRow:
+    uram = device is not None and device.uram > 0
+    p = pack(width_bits, depth, rom=rom, uram_available=uram, lut_inputs=device.lut_inputs if device else 6)
+    return MemoryRow(stage, kind, name, width_bits, depth, banks, p.bram18 * banks, p.uram * banks, p.lutram_luts * banks)
