@@ -78,6 +78,11 @@ class FastSimulator:
         wide = {n.name for n in self.qgraph.nodes if isinstance(n.op, QGlobalSum)}
         return {k: np.ascontiguousarray(v.numpy().astype(np.int64 if k in wide else np.int32)) for k, v in values.items()}
 
+    def apply(self, node: QNode, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """One operator on integer-valued float32 tensors (N, C, H, W), requantized."""
+        with torch.inference_mode(), torch.backends.nnpack.flags(enabled=False):
+            return self._step(node, inputs, frozenset())
+
     def _execute(self, pixels: NDArray[np.uint8], keep: bool) -> dict[str, torch.Tensor]:
         deferred = frozenset[str]() if keep else self._deferred
         values: dict[str, torch.Tensor] = {}

@@ -19,7 +19,7 @@ class FloatModel:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self._parameters = {n.name: _parameters(n) for n in graph.nodes}
+        self._parameters = {n.name: node_parameters(n) for n in graph.nodes}
         self._last_reader = {name: n.name for n in graph.nodes for name in n.inputs}
         self._readers = {n.name: len(graph.consumers(n.name)) for n in graph.nodes}
 
@@ -84,7 +84,8 @@ def _conv(op: Conv, x: torch.Tensor, parameters: tuple[torch.Tensor, ...]) -> to
     return F.relu(y, inplace=True) if op.relu else y
 
 
-def _parameters(node: Node) -> tuple[torch.Tensor, ...]:
+def node_parameters(node: Node) -> tuple[torch.Tensor, ...]:
+    """Float32 parameters of one operator as `apply_node` takes them: weight and bias, scale and offset, or nothing."""
     if isinstance(node.op, Conv):
         arrays = (node.op.weight, node.op.bias)
     elif isinstance(node.op, BatchNorm):

@@ -1,0 +1,119 @@
+"""Carries the calibration images through the float and the quantized network side by side, one layer at a time.
+
+Each convolution can thus be rounded for the inputs that it will really get. Only tensors that a later layer still reads are kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from fpga_squeeze.fixed_point import TensorFormat
+from fpga_squeeze.ir import F64, Conv, GlobalAveragePool, Graph, Input, Node
+from fpga_squeeze.quantize.qgraph import QInput, QNode, QuantGraph
+from fpga_squeeze.simulate.fast import FastSimulator
+from fpga_squeeze.simulate.float_model import apply_node, node_parameters
+from fpga_squeeze.simulate.tensor_ops import pad_channels
+
+IMAGE_LIMIT = 128
+TENSOR_BYTES_LIMIT = 500_000_000
+COLUMN_LIMIT = 1 << 16
+BATCH = 8
+
+
+@dataclass(frozen=True, eq=False)
+class LayerData:
+    """A convolution's inputs over the calibration images, patches flattened to IC*K*K.
+
+    `mean_float`, `mean_fixed` (IC*K*K,): mean patch of the float network and of the quantized one, in real units.
+    `second_moment` (IC*K*K, IC*K*K): covariance of the quantized network's patches.
+    """
+
+    mean_float: F64
+    mean_fixed: F64
+    second_moment: F64
+
+    def corrected_bias(self, op: Conv, weight: F64) -> F64:
+        """The bias with which rounded `weight` (real units) on quantized inputs has the float layer's mean output, (OC,)."""
+        flat = op.weight.reshape(op.weight.shape[0], -1)
+        return np.asarray(op.bias + flat @ self.mean_float - weight.reshape(flat.shape) @ self.mean_fixed, dtype=np.float64)
+
+
+class Propagation:
+    """The two networks' tensors at the current layer, over at most 128 evenly spaced images (fewer where maps are huge)."""
+
+    def __init__(self, graph: Graph, pixels: NDArray[np.uint8]) -> None:
+        largest = 4 * max(prod(n.shape) for n in graph.nodes)
+        count = max(1, min(len(pixels), IMAGE_LIMIT, TENSOR_BYTES_LIMIT // largest))
+        chosen = np.linspace(0, len(pixels) - 1, count).round().astype(np.int64)
+        self._graph = graph
+        self._pixels = pixels[chosen]
+        self._float: dict[str, torch.Tensor] = {}
+        self._fixed: dict[str, torch.Tensor] = {}
+        self._nodes: dict[str, QNode] = {}
+        self._readers = {n.name: len(graph.consumers(n.name)) for n in graph.nodes}
+
+    def layer_data(self, node: Node, op: Conv) -> LayerData:
+        """Statistics of the patches that convolution `node` reads."""
+        source = node.inputs[0]
+        fmt = self._nodes[source].fmt
+        size = op.weight[0].size
+        positions = node.shape[1] * node.shape[2]
+        step = max(1, len(self._pixels) * positions // max(COLUMN_LIMIT, 16 * size))
+        sum_float, sum_fixed, products = np.zeros(size), np.zeros(size), np.zeros((size, size))
+        columns = 0
+        for start in range(0, len(self._pixels), BATCH):
+            x_float = _patches(op, self._float[source][start : start + BATCH], None)
+            x_fixed = _patches(op, self._fixed[source][start : start + BATCH].to(torch.float32), fmt)
+            sum_float += x_float.sum((0, 2), dtype=torch.float64).numpy()
+            sum_fixed += x_fixed.sum((0, 2), dtype=torch.float64).numpy()
+            sample = x_fixed.transpose(0, 1).reshape(size, -1)[:, ::step] * fmt.scale
+            products += (sample @ sample.T).to(torch.float64).numpy()
+            columns += sample.shape[1]
+        total = len(self._pixels) * positions
+        mean_fixed = sum_fixed * (fmt.scale / total)
+        covariance = products / columns - np.outer(mean_fixed, mean_fixed)
+        return LayerData(sum_float / total, mean_fixed, covariance)
+
+    def advance(self, node: Node, quantized: QNode) -> None:
+        """Run one more layer in both networks and drop what nothing reads any more."""
+        self._nodes[node.name] = quantized
+        if isinstance(node.op, GlobalAveragePool):
+            return
+        if isinstance(node.op, Input):
+            self._fixed[node.name] = torch.from_numpy(self._pixels)
+            self._float[node.name] = self._fixed[node.name].to(torch.float32)
+            return
+        sources = tuple(QNode(i, QInput(), (), self._nodes[i].shape, self._nodes[i].fmt) for i in dict.fromkeys(node.inputs))
+        simulator = FastSimulator(QuantGraph((*sources, quantized), quantized.name))
+        parameters = node_parameters(node)
+        self._float[node.name] = torch.empty((len(self._pixels), *node.shape))
+        self._fixed[node.name] = torch.empty((len(self._pixels), *node.shape), dtype=_storage(quantized.fmt))
+        with torch.inference_mode():
+            for start in range(0, len(self._pixels), BATCH):
+                part = slice(start, start + BATCH)
+                self._float[node.name][part] = apply_node(node, tuple(self._float[i][part] for i in node.inputs), parameters)
+                self._fixed[node.name][part] = simulator.apply(quantized, tuple(self._fixed[i][part].to(torch.float32) for i in node.inputs))
+        for name in set(node.inputs):
+            self._readers[name] -= 1
+            if self._readers[name] == 0:
+                del self._float[name], self._fixed[name]
+
+
+def _patches(op: Conv, x: torch.Tensor, fmt: TensorFormat | None) -> torch.Tensor:
+    """Windows of (N, C, H, W) as columns (N, C*K*K, positions); padded as the float (fmt None) or the quantized layer pads."""
+    pads = torch.tensor(op.pad_value if op.pad_value is not None else (0.0,) * x.shape[1], dtype=torch.float64)
+    if fmt is not None:
+        pads = torch.round(pads * 2.0**fmt.frac)
+    return F.unfold(pad_channels(x, op.padding, pads), op.weight.shape[2], stride=op.stride)
+
+
+def _storage(fmt: TensorFormat) -> torch.dtype:
+    if fmt.bits <= 8:
+        return torch.int8 if fmt.signed else torch.uint8
+    return torch.int16 if fmt.signed or fmt.bits < 16 else torch.int32

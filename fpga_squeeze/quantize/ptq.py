@@ -1,0 +1,144 @@
+"""Post-training quantization: a lowered float graph and its calibration become a QuantGraph, layer by layer."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+import numpy as np
+
+from fpga_squeeze.errors import InputError
+from fpga_squeeze.fixed_point import Int64, TensorFormat, accumulator_range, signed_bits
+from fpga_squeeze.ir import F64, Add, Concat, Conv, GlobalAveragePool, Graph, Input, MaxPool, Node
+from fpga_squeeze.quantize.calibrate import Calibration
+from fpga_squeeze.quantize.formats import choose_formats
+from fpga_squeeze.quantize.propagate import LayerData, Propagation
+from fpga_squeeze.quantize.qgraph import QAdd, QConcat, QConv, QGlobalSum, QInput, QMaxPool, QNode, QOp, QuantGraph
+from fpga_squeeze.quantize.weights import choose_weight_frac, round_weights
+
+WEIGHT_BITS = (2, 16)
+ACT_BITS = (4, 16)
+SHIFT_LIMIT = 40
+ACC_BITS_LIMIT = 62
+SUM_BITS = 32
+
+
+@dataclass(frozen=True)
+class QuantOptions:
+    """Widths: weights 2 to 16 bits, activations 4 to 16; `layer_bits` overrides the weight bits of single convolutions by name."""
+
+    weight_bits: int = 8
+    act_bits: int = 8
+    layer_bits: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        for label, bits, (low, high) in (
+            ("weight bits", self.weight_bits, WEIGHT_BITS),
+            ("activation bits", self.act_bits, ACT_BITS),
+            *((f"weight bits of layer {name}", bits, WEIGHT_BITS) for name, bits in self.layer_bits),
+        ):
+            if not low <= bits <= high:
+                raise InputError(f"{label}: {low} to {high} was expected, got {bits}")
+
+
+def quantize(graph: Graph, calibration: Calibration, options: QuantOptions) -> QuantGraph:
+    """Choose formats, round the weights, correct the biases on the quantized network's own activations.
+
+    Args:
+        graph: lowered (Input, Conv, MaxPool, Concat, Add, GlobalAveragePool), takes raw pixels.
+    Raises:
+        InputError: an unknown layer in `layer_bits`, an operator the machine lacks, or a scale beyond the machine's limits.
+    """
+    bits = layer_weight_bits(graph, options)
+    formats = choose_formats(graph, calibration, options.act_bits)
+    propagation = Propagation(graph, calibration.pixels)
+    nodes: list[QNode] = []
+    for node in graph.nodes:
+        op = node.op
+        if isinstance(op, Conv):
+            formats_in_out = formats[node.inputs[0]], formats[node.name]
+            quantized: QOp = _quantize_conv(node, op, formats_in_out, bits[node.name], propagation.layer_data(node, op))
+        else:
+            quantized = _quantize_other(graph, node, formats)
+        fmt = formats[node.name] if not isinstance(op, GlobalAveragePool) else _sum_format(graph, node, formats)
+        nodes.append(QNode(node.name, quantized, node.inputs, node.shape, fmt))
+        propagation.advance(node, nodes[-1])
+    return QuantGraph(tuple(nodes), graph.output)
+
+
+def layer_weight_bits(graph: Graph, options: QuantOptions) -> dict[str, int]:
+    """Weight bits of every convolution by name. Raises InputError for a name that is none, with the closest that are."""
+    bits = {n.name: options.weight_bits for n in graph.nodes if isinstance(n.op, Conv)}
+    for name, value in options.layer_bits:
+        if name not in bits:
+            close = difflib.get_close_matches(name, bits, n=3, cutoff=0.4) or list(bits)[:3]
+            raise InputError(f"layer bits: {name!r} is no convolution of this network; did you mean {', '.join(close)}?")
+        bits[name] = value
+    return bits
+
+
+def _quantize_conv(node: Node, op: Conv, formats: tuple[TensorFormat, TensorFormat], bits: int, data: LayerData) -> QConv:
+    fmt_in, fmt_out = formats
+    pad_value = _pad_pixels(node.name, op, fmt_in)
+    frac = choose_weight_frac(op.weight, bits, fmt_in, fmt_out)
+    shift = frac + fmt_in.frac - fmt_out.frac
+    if np.abs(shift).max() > SHIFT_LIMIT:
+        raise InputError(
+            f"layer {node.name}: requantizing needs a shift of {int(shift[np.abs(shift).argmax()])}, the machine's limit is {SHIFT_LIMIT} either way; "
+            "check the scale of its weights"
+        )
+    weight = round_weights(op.weight, frac, bits, data.second_moment)
+    scale = np.exp2(-frac.astype(np.float64))[:, None, None, None]
+    bias_real = data.corrected_bias(op, np.asarray(weight * scale, dtype=np.float64))
+    bias = _integer_bias(node.name, bias_real, frac + fmt_in.frac)
+    low, high = accumulator_range(weight, bias, min(fmt_in.qmin, *pad_value), max(fmt_in.qmax, *pad_value))
+    acc_bits = signed_bits(int(min(low.min(), 0)), int(max(high.max(), 0)))
+    if acc_bits > ACC_BITS_LIMIT:
+        raise InputError(f"layer {node.name}: its sums need {acc_bits} bits, the machine's limit is {ACC_BITS_LIMIT}; use fewer bits")
+    return QConv(weight.astype(np.int32), bits, frac, bias, shift, op.stride, op.padding, pad_value, acc_bits)
+
+
+def _integer_bias(name: str, bias: F64, frac_acc: Int64) -> Int64:
+    scaled = np.rint(bias * np.exp2(frac_acc.astype(np.float64)))
+    if np.abs(scaled).max(initial=0.0) >= 2.0 ** (ACC_BITS_LIMIT - 1):
+        raise InputError(f"layer {name}: a bias of {float(bias[np.abs(scaled).argmax()]):g} does not fit its accumulator; check its weights")
+    return np.asarray(scaled, dtype=np.int64)
+
+
+def _pad_pixels(name: str, op: Conv, fmt_in: TensorFormat) -> tuple[int, ...]:
+    channels = op.weight.shape[1]
+    if op.pad_value is None or not any(op.padding):
+        return (0,) * channels
+    values = tuple(int(v) for v in np.rint(np.array(op.pad_value) * fmt_in.scale**-1).tolist())
+    outside = [v for v in values if not fmt_in.qmin <= v <= fmt_in.qmax]
+    if outside:
+        raise InputError(f"layer {name}: its padding is the value {outside[0]}, pixels hold {fmt_in.qmin} to {fmt_in.qmax}; check the preprocessing")
+    return values
+
+
+def _quantize_other(graph: Graph, node: Node, formats: dict[str, TensorFormat]) -> QOp:
+    op = node.op
+    if isinstance(op, Input):
+        return QInput()
+    if isinstance(op, MaxPool):
+        return QMaxPool(op.kernel, op.stride, op.padding)
+    if isinstance(op, Concat):
+        return QConcat()
+    if isinstance(op, Add):
+        fracs = tuple(formats[i].frac for i in node.inputs)
+        finest = max(fracs)
+        shift = finest - formats[node.name].frac
+        if max(finest - min(fracs), abs(shift)) > SHIFT_LIMIT:
+            raise InputError(f"layer {node.name}: adding needs a shift beyond {SHIFT_LIMIT}; check the scales of {' and '.join(node.inputs)}")
+        return QAdd((finest - fracs[0], finest - fracs[1]), shift)
+    if isinstance(op, GlobalAveragePool):
+        if node.name != graph.output:
+            raise InputError(f"layer {node.name}: global average pooling must be the last layer, {graph.consumers(node.name)[0].name} follows it")
+        return QGlobalSum()
+    raise InputError(f"layer {node.name}: {type(op).__name__} must be folded away before quantization")
+
+
+def _sum_format(graph: Graph, node: Node, formats: dict[str, TensorFormat]) -> TensorFormat:
+    fmt = formats[node.inputs[0]]
+    _, h, w = graph[node.inputs[0]].shape
+    return TensorFormat(max(SUM_BITS, signed_bits(h * w * fmt.qmin, h * w * fmt.qmax)), fmt.frac, signed=True)
