@@ -6,10 +6,10 @@ import os
 from typing import Any
 
 import cocotb
-from cocotb.triggers import RisingEdge
+from cocotb.triggers import RisingEdge, with_timeout
 
 from sim.conv_case import ConvCase, spec_from_environment
-from sim.streams import Bench, measured
+from sim.streams import PERIOD_NS, Bench, measured
 
 SPEC = spec_from_environment()
 CASE = ConvCase(SPEC)
@@ -26,6 +26,12 @@ def _queue(bench: Bench, frames: int) -> None:
         bench.send(CASE.in_beats(frame))
 
 
+async def _finish(bench: Bench) -> None:
+    # Rows below the last window may still be on their way in when the last output is out.
+    await with_timeout(bench.sources["s_axis"].wait(), LIMIT * PERIOD_NS, "ns")
+    await bench.finish(LIMIT)
+
+
 @cocotb.test(timeout_time=20, timeout_unit="ms")
 async def stalls(dut: Any) -> None:
     """Two frames under each pair of idle and back-pressure patterns."""
@@ -34,7 +40,7 @@ async def stalls(dut: Any) -> None:
         await bench.reset()
         bench.stall(idle, pressure)
         _queue(bench, 2)
-        await bench.finish(LIMIT)
+        await _finish(bench)
 
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")
@@ -43,7 +49,7 @@ async def back_to_back(dut: Any) -> None:
     bench = Bench(dut)
     await bench.reset()
     _queue(bench, FRAMES)
-    await bench.finish(LIMIT)
+    await _finish(bench)
     ends = bench.outputs["m_axis"].cycles[BEATS_OUT - 1 :: BEATS_OUT]
     interval = (ends[-1] - ends[0]) / (len(ends) - 1)
     measured(dut, "interval", interval)
@@ -63,4 +69,4 @@ async def reset_in_mid_frame(dut: Any) -> None:
             await RisingEdge(dut.clk)
     await bench.reset()
     _queue(bench, 1)
-    await bench.finish(LIMIT)
+    await _finish(bench)
