@@ -109,7 +109,7 @@ def _pad_pixels(name: str, op: Conv, fmt_in: TensorFormat) -> tuple[int, ...]:
     channels = op.weight.shape[1]
     if op.pad_value is None or not any(op.padding):
         return (0,) * channels
-    values = tuple(int(v) for v in np.rint(np.array(op.pad_value) * fmt_in.scale**-1).tolist())
+    values = tuple(round(v / fmt_in.scale) for v in op.pad_value)
     outside = [v for v in values if not fmt_in.qmin <= v <= fmt_in.qmax]
     if outside:
         raise InputError(f"layer {name}: its padding is the value {outside[0]}, pixels hold {fmt_in.qmin} to {fmt_in.qmax}; check the preprocessing")
