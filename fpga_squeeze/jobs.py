@@ -11,9 +11,9 @@ import numpy as np
 from fpga_squeeze import pipeline
 from fpga_squeeze.emit import writer
 from fpga_squeeze.errors import InputError
-from fpga_squeeze.load.images import labelled
+from fpga_squeeze.load.images import labelled, load_files
 from fpga_squeeze.pipeline import Export, Progress, no_progress
-from fpga_squeeze.simulate.evaluate import EvaluationResult, top_k
+from fpga_squeeze.simulate.evaluate import EvaluationResult, LayerSqnr, layer_sqnr, top_k
 from fpga_squeeze.simulate.evaluate import evaluate as run_evaluation
 from fpga_squeeze.simulate.fast import FastSimulator
 from fpga_squeeze.verify.checks import Verification, verify_export
@@ -38,6 +38,18 @@ class SimulateResult:
     def to_json(self) -> dict[str, object]:
         """{"images": [{"file", "top": [{"class", "label", "sum"}]}]}."""
         return {"images": [{"file": p.file, "top": [{"class": c, "label": label, "sum": s} for c, label, s in p.top]} for p in self.images]}
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Accuracy over all images, and every layer's signal-to-quantization-noise ratio over the first few."""
+
+    result: EvaluationResult
+    layers: tuple[LayerSqnr, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """{"count", "float", "fixed", "agreement_top1", "skipped", "layers"}."""
+        return {**self.result.to_json(), "layers": [row.to_json() for row in self.layers]}
 
 
 def simulate(out: Path, images: list[Path], count: int, labels: Path | None) -> SimulateResult:
@@ -73,7 +85,7 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
     return tuple(line.strip() for line in lines)
 
 
-def evaluate(out: Path, folder: Path, labels: Path | None, limit: int | None, progress: Progress = no_progress) -> EvaluationResult:
+def evaluate(out: Path, folder: Path, labels: Path | None, limit: int | None, progress: Progress = no_progress) -> EvaluationReport:
     """Float and fixed accuracy on labelled images; also written to report/accuracy.json."""
     opened = pipeline.open_export(out)
     classes = opened.qgraph[opened.qgraph.output].shape[0]
@@ -88,8 +100,10 @@ def evaluate(out: Path, folder: Path, labels: Path | None, limit: int | None, pr
         samples[:limit],
         progress=lambda done, total: progress("evaluate", done, total),
     )
-    writer.write_report(opened.out, "report/accuracy.json", result.to_json())
-    return result
+    few = load_files(tuple(path for path, _ in samples[:limit]), opened.preprocess, pipeline.SQNR_IMAGES)
+    report = EvaluationReport(result, layer_sqnr(opened.float_graph, opened.qgraph, few.pixels))
+    writer.write_report(opened.out, "report/accuracy.json", report.to_json())
+    return report
 
 
 def verify(out: Path, frames: int | None, hls_include: Path | None, cxx: str | None, progress: Progress = no_progress) -> Verification:

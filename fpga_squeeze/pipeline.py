@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from fpga_squeeze import passes
 from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.emit import golden, hls, writer
+from fpga_squeeze.emit.hls_context import HlsOptions
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware import devices, folding
+from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.plan import FoldPlan
 from fpga_squeeze.ir import Graph
-from fpga_squeeze.load.images import ImageSet, load_folder
+from fpga_squeeze.load.images import ImageSet, list_images, load_files
 from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
 from fpga_squeeze.load.preprocess import Preprocess
 from fpga_squeeze.quantize import store
@@ -36,6 +38,7 @@ Progress = Callable[[str, int, int], None]
 RANDOM = "random"
 RANDOM_IMAGES = 16
 SQNR_IMAGES = 8
+CALIBRATION_LIMIT = 500
 
 
 def no_progress(step: str, done: int, total: int) -> None:
@@ -110,7 +113,7 @@ def export(
     files: dict[str, bytes] = {}
     files.update(_model_files(graph, qgraph, plan, loaded, config))
     files.update(golden.golden_files(qgraph, plan, frames, traces))
-    files.update(hls.emit_hls(qgraph, plan, hls.HlsOptions(top=config.top, device=device, clock_mhz=config.clock_mhz)))
+    files.update(hls.emit_hls(qgraph, plan, hls_options(config, device)))
     files["report/memory_budget.json"] = _json(budget.to_json())
     files["report/memory_budget.md"] = budget.to_markdown().encode()
     files["report/performance.json"] = _json(performance.to_json())
@@ -122,6 +125,11 @@ def export(
 def load_options(config: ExportConfig) -> LoadOptions:
     """The part of the options that the front end reads."""
     return LoadOptions(config.arch, config.input_size, config.ceil_mode, config.conv10_padding, config.preprocess)
+
+
+def hls_options(config: ExportConfig, device: Device | None) -> HlsOptions:
+    """The part of the options that the HLS emitter reads: without a device its default part stands in the Vitis scripts."""
+    return HlsOptions(top=config.top, part=device.part) if device else HlsOptions(top=config.top)
 
 
 def open_export(out: Path) -> Export:
@@ -157,7 +165,11 @@ def _calibration_images(calibration: str, preprocess: Preprocess, progress: Prog
     folder = Path(calibration)
     if not folder.is_dir():
         raise InputError(f"--calibration {calibration}: a folder of JPEG or PNG images was expected, no folder is there (or `random` by name)")
-    return load_folder(folder, preprocess, progress=lambda done, total: progress("read images", done, total))
+    files = list_images(folder)
+    if len(files) > CALIBRATION_LIMIT:  # evenly spread, so that a folder sorted by class is not seen by its first classes only
+        chosen = np.linspace(0, len(files) - 1, CALIBRATION_LIMIT).round().astype(int)
+        files = tuple(files[i] for i in chosen)
+    return load_files(files, preprocess, progress=lambda done, total: progress("read images", done, total))
 
 
 def _model_files(graph: Graph, qgraph: QuantGraph, plan: FoldPlan, loaded: LoadedModel, config: ExportConfig) -> dict[str, bytes]:

@@ -12,7 +12,6 @@ from fpga_squeeze import jobs, pipeline, terminal
 from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.hardware.devices import load_devices
 from fpga_squeeze.pipeline import ExportResult
-from fpga_squeeze.simulate.evaluate import EvaluationResult
 from fpga_squeeze.terminal import bytes_text, console, table
 from fpga_squeeze.verify.checks import Verification
 from fpga_squeeze.zoo import embedded_images, embedded_model_path
@@ -78,9 +77,11 @@ def verify_text(result: Verification) -> None:
     for row in result.checks:
         if not row.ok:
             out.print(f"DIFFERS {row.describe()}")
+    for fault in result.faults:
+        out.print(f"FAULT {fault}")
     compared = sum(row.compared for row in result.checks)
     wrong = sum(row.mismatches for row in result.checks)
-    verdict = "equal, bit by bit" if result.ok else f"NOT equal: {wrong:,} values differ" if wrong else "NOT proven: a stage was not compared"
+    verdict = "equal, bit by bit" if result.ok else f"NOT equal: {wrong:,} values differ" if wrong else "NOT proven, see above"
     out.print(f"{compared:,} values of {result.frames} frames compared: {verdict}.")
 
 
@@ -101,7 +102,7 @@ def verification_table(body: dict[str, Any]) -> Table:
     return table("Verification: values compared with the golden simulator", ("stage", *names), rows, right=range(1, len(names) + 1))
 
 
-def evaluate_text(result: EvaluationResult) -> None:
+def evaluate_text(result: jobs.EvaluationReport) -> None:
     """Accuracy side by side and the per-layer SQNR."""
     body: dict[str, Any] = result.to_json()
     out = console()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,3 +70,15 @@ def golden_files(
             raise InputError(f"layer {link.tensor}: golden values of shape {shape} were expected, got {values.shape}")
         files[f"tb_data/{file_stem(link.tensor)}.bin"] = golden_file(values.reshape(shape), qgraph[link.tensor].fmt)
     return dict(sorted(files.items()))
+
+
+def read_frames(out: Path, qgraph: QuantGraph) -> NDArray[np.uint8]:
+    """The golden input frames of an export, uint8 (N, C, H, W). Raises InputError when they are missing or damaged."""
+    path = out / "tb_data" / f"{file_stem(qgraph.input.name)}.bin"
+    try:
+        values = read_golden_file(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); export again") from error
+    if values.ndim != 4 or values.shape[1:] != qgraph.input.shape or not len(values):
+        raise InputError(f"{path}: frames of shape {qgraph.input.shape} were expected, got {values.shape}; export again")
+    return values.astype(np.uint8)

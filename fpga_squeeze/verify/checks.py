@@ -31,11 +31,13 @@ class Verification:
 
     checks: tuple[CheckRow, ...]
     frames: int
+    faults: tuple[str, ...] = ()
+    """What went wrong besides a differing value, such as a missing tlast or beats left in a stream."""
 
     @property
     def ok(self) -> bool:
-        """Every check compared something and found no difference."""
-        return bool(self.checks) and all(row.ok for row in self.checks)
+        """Every check compared something and found no difference, and nothing else went wrong."""
+        return bool(self.checks) and not self.faults and all(row.ok for row in self.checks)
 
     def to_json(self) -> dict[str, object]:
         """{"ok", "frames", "checks": [{"stage", "implementation", "compared", "mismatches", "first_difference"}]}."""
@@ -51,7 +53,7 @@ class Verification:
                     "first_difference": vars(first) if first else None,
                 }
             )
-        return {"ok": self.ok, "frames": self.frames, "checks": rows}
+        return {"ok": self.ok, "frames": self.frames, "checks": rows, "faults": list(self.faults)}
 
 
 def stage_tensor(stage: Stage) -> str:
@@ -98,7 +100,7 @@ def verify_export(opened: Export, frames: int | None, hls_include: Path | None, 
     """
     from fpga_squeeze.pipeline import open_plan
 
-    pixels = read_frames(opened.out)
+    pixels = read_frames(opened.out, opened.qgraph)
     if frames is not None and not 1 <= frames <= len(pixels):
         raise InputError(f"--frames: 1 to {len(pixels)} was expected (the golden frames of this export; more with export --golden-frames), got {frames}")
     count = len(pixels) if frames is None else frames
@@ -106,5 +108,5 @@ def verify_export(opened: Export, frames: int | None, hls_include: Path | None, 
     progress("simulators", 0, 0)
     rows = check_simulators(opened.qgraph, plan, pixels[:count])
     progress("C simulation", 0, 0)
-    result = run_csim(opened.out, count, hls_include, cxx)
-    return Verification(rows + tuple(result.rows), count)
+    result = run_csim(opened.out, count, hls_include, cxx, lambda line: progress(line, 0, 0))
+    return Verification(rows + tuple(result.rows), count, result.faults)
