@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from fpga_squeeze import __version__
 from fpga_squeeze.errors import FpgaSqueezeError
+
+# Typer carries its own copy of click in newer versions: the base of its usage errors is found from the one it exports.
+_UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     name="fpga-squeeze",
@@ -220,10 +222,11 @@ def main() -> None:
         code = app(standalone_mode=False)
     except FpgaSqueezeError as error:
         sys.exit(_fail(str(error), error.exit_code))
-    except click.exceptions.Abort:
+    except typer.Abort:
         sys.exit(_fail("stopped", 130))
-    except click.ClickException as error:
-        sys.exit(_fail(f"{error.format_message()} (see fpga-squeeze --help)", 2))
+    except _UsageError as error:
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        sys.exit(_fail(f"{' '.join(message.split())} (see fpga-squeeze --help)", 2))
     except BrokenPipeError:
         # The reader of our stdout went away (`| head`): not an error of ours, and Python must not complain at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

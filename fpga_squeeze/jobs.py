@@ -66,7 +66,7 @@ def simulate(out: Path, images: list[Path], count: int, labels: Path | None) -> 
     simulator = FastSimulator(opened.qgraph)
     predictions = []
     for path in images:
-        sums = simulator.run(opened.preprocess.pixels(path)[np.newaxis])[0]
+        sums = simulator.run(np.array(opened.preprocess.pixels(path))[np.newaxis])[0]
         best = top_k(sums[np.newaxis], count)[0]
         predictions.append(Prediction(str(path), tuple((int(c), names[c] if names else None, int(sums[c])) for c in best)))
     return SimulateResult(tuple(predictions))

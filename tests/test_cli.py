@@ -94,7 +94,7 @@ def test_bad_model_is_one_line_and_writes_nothing(kind: str, tmp_path: Path, run
         (["--budget", "lots"], "lots"),
         (["--arch", "alexnet"], "alexnet"),
         (["--preprocess", "nonsense"], "nonsense"),
-        (["--weight-bits", "many"], "many"),
+        (["--weight-bits", "many"], "valid integer"),
         (["--no-such-option"], "no-such-option"),
         (["--top", "1x"], "identifier"),
         (["--target-fps", "0"], "above 0"),
