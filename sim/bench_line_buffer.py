@@ -16,7 +16,7 @@ CASE = ConvCase(spec_from_environment())
 SPEC = CASE.spec
 TAP = bool(bench_parameters().get("TAP", 0))
 OUTPUTS = ("m_axis", "m_tap") if TAP else ("m_axis",)
-STALLS = [tuple(pair.split("/")) for pair in os.environ.get("FSQ_STALLS", "half/half none/heavy bursts/bursts none/late").split()]
+STALLS = [tuple(pair.split("/")) for pair in os.environ.get("FSQ_STALLS", "half/half none/heavy bursts/bursts").split()]
 BEATS = SPEC.out_size[0] * SPEC.out_size[1] * SPEC.oc_folds * SPEC.ic_folds * SPEC.k_folds
 LIMIT = 40 * SPEC.cycles + 5000
 

@@ -15,7 +15,7 @@ CASE = ConvCase(spec_from_environment())
 SPEC = CASE.spec
 FOLDS = SPEC.ic_folds * SPEC.k_folds
 PIXELS = SPEC.out_size[0] * SPEC.out_size[1]
-PATTERNS = [tuple(pair.split("/")) for pair in os.environ.get("FSQ_STALLS", "half/half none/heavy heavy/none bursts/bursts none/late").split()]
+PATTERNS = [tuple(pair.split("/")) for pair in os.environ.get("FSQ_STALLS", "half/half none/heavy bursts/none none/late").split()]
 LIMIT = 40 * SPEC.cycles + 5000
 
 

@@ -4,7 +4,7 @@
 //   IH, IW      input height and width, pixels
 //   OH, OW      output height and width
 //   K, S        kernel size 1 to 7, stride 1 to 4
-//   PT, PL      padding at the top and at the left, below K (bottom and right follow from OH and OW)
+//   PT, PL      padding at the top and at the left (bottom and right follow from OH and OW); whole windows may lie in it
 //   P_IC        input channels a word;  ACT_BITS  bits of a channel
 //   IC_FOLDS    words a pixel: ceil(IC / P_IC)
 //   OC_FOLDS    times a window is read: ceil(OC / P_OC)
@@ -56,6 +56,9 @@ module fsq_line_buffer #(
     function automatic integer minimum(input integer a, input integer b);
         minimum = (a < b) ? a : b;
     endfunction
+    function automatic integer clamp(input integer value, input integer high);
+        clamp = (value < 0) ? 0 : (value < high) ? value : high;
+    endfunction
     function automatic integer bits_for(input integer values);
         bits_for = (values > 1) ? $clog2(values) : 1;
     endfunction
@@ -70,8 +73,8 @@ module fsq_line_buffer #(
     localparam ROW_WORDS = ((IW + COL_BANKS - 1) / COL_BANKS) * IC_FOLDS;
     localparam BANK_WORDS = BY_ROW ? ROW_WORDS : ROWS * ROW_WORDS;
     localparam USED_ROWS = minimum(IH, (OH - 1) * S - PT + K);  // rows below are in no window
-    localparam FIRST_NEED = minimum(K - 1 - PT, IH - 1);        // last row and column of the first window
-    localparam FIRST_LAST_COL = minimum(K - 1 - PL, IW - 1);
+    localparam FIRST_NEED = clamp(K - 1 - PT, IH - 1);          // last row and column of the first window, at least 0: a frame begins with its first pixel
+    localparam FIRST_LAST_COL = clamp(K - 1 - PL, IW - 1);
     localparam FRAME_TURN = (((USED_ROWS - (OH - 1) * S) % ROWS) + ROWS) % ROWS;  // slots from the last window's row to the next frame's first one
 
     localparam ICF_BITS = bits_for(IC_FOLDS);
@@ -82,18 +85,17 @@ module fsq_line_buffer #(
     localparam ICOL_BITS = bits_for(IW);
     localparam OROW_BITS = bits_for(OH);
     localparam OCOL_BITS = bits_for(OW);
-    localparam POS_BITS = $clog2(IH + IW + 2 * K + 2 * S + 1) + 1;  // signed row and column positions
+    localparam POS_BITS = $clog2(IH + IW + (OH + OW + 2) * S + PT + PL + 2 * K) + 1;  // signed row and column positions
     localparam COUNT_BITS = $clog2(ROWS + K + S + 1) + 1;           // signed row counts
     localparam ADDR_BITS = $clog2(BANK_WORDS + K * IC_FOLDS + 1) + 1;
 
     initial begin : check_parameters
         if (K < 1 || K > 7 || S < 1 || S > 4) $fatal(1, "fsq_line_buffer: K=%0d S=%0d, 1 to 7 and 1 to 4 were expected", K, S);
-        if (PT < 0 || PT >= K || PL < 0 || PL >= K) $fatal(1, "fsq_line_buffer: PT=%0d PL=%0d, 0 to K-1=%0d was expected", PT, PL, K - 1);
+        if (PT < 0 || PL < 0) $fatal(1, "fsq_line_buffer: PT=%0d PL=%0d, 0 or more was expected", PT, PL);
         if (P_K != 1 && P_K != K && P_K != K * K) $fatal(1, "fsq_line_buffer: P_K=%0d, 1, K or K*K was expected (K=%0d)", P_K, K);
         if (ROWS < K) $fatal(1, "fsq_line_buffer: ROWS=%0d, K=%0d or more was expected", ROWS, K);
         if (IH < 1 || IW < 1 || OH < 1 || OW < 1) $fatal(1, "fsq_line_buffer: IH=%0d IW=%0d OH=%0d OW=%0d, 1 or more was expected", IH, IW, OH, OW);
-        if ((OH - 1) * S - PT >= IH || (OW - 1) * S - PL >= IW)
-            $fatal(1, "fsq_line_buffer: the last window lies outside the input (IH=%0d IW=%0d OH=%0d OW=%0d S=%0d)", IH, IW, OH, OW, S);
+        if (USED_ROWS < 1) $fatal(1, "fsq_line_buffer: no window reaches the input (IH=%0d OH=%0d K=%0d S=%0d PT=%0d)", IH, OH, K, S, PT);
         if (P_IC < 1 || IC_FOLDS < 1 || OC_FOLDS < 1)
             $fatal(1, "fsq_line_buffer: P_IC=%0d IC_FOLDS=%0d OC_FOLDS=%0d, 1 or more was expected", P_IC, IC_FOLDS, OC_FOLDS);
         if (TAP != 0 && (K % 2 == 0 || S != 1 || PT != K / 2 || PL != K / 2))
@@ -158,7 +160,7 @@ module fsq_line_buffer #(
     reg signed [POS_BITS-1:0]   r_left_reg;
     reg [SLOT_BITS-1:0]         r_slot_reg;      // slot of row r_top_reg
     reg signed [COUNT_BITS-1:0] r_need_reg;      // complete rows to wait for, from the oldest held, before the window's last row
-    reg [ICOL_BITS-1:0]         r_last_col_reg;  // and the column to wait for in that one
+    reg signed [POS_BITS-1:0]   r_last_col_reg;  // and the column to wait for in that one
     reg [ADDR_BITS-1:0]         r_row_addr_reg;  // one memory: start of slot r_slot_reg; and of the row of tap r_kh_reg
     reg [ADDR_BITS-1:0]         r_tap_addr_reg;
     reg signed [ADDR_BITS-1:0]  r_col_addr_reg;  // words before column r_left_reg in its bank (may be negative in the padding)
@@ -168,13 +170,13 @@ module fsq_line_buffer #(
     localparam signed [POS_BITS-1:0] TOP_START = -PT;
     localparam signed [POS_BITS-1:0] LEFT_START = -PL;
     localparam SLOT_START = (ROWS - PT % ROWS) % ROWS;
-    localparam COL_ADDR_START = BY_COLUMN ? ((PL > 0) ? -IC_FOLDS : 0) : -PL * IC_FOLDS;
-    localparam BANK_START = BY_COLUMN ? (K - PL) % K : 0;
+    localparam COL_ADDR_START = BY_COLUMN ? -((PL + K - 1) / K) * IC_FOLDS : -PL * IC_FOLDS;
+    localparam BANK_START = BY_COLUMN ? (K - PL % K) % K : 0;
     localparam BANK_STEP = BY_COLUMN ? S % K : 0;
     localparam COL_ADDR_STEP = BY_COLUMN ? (S / K) * IC_FOLDS : S * IC_FOLDS;
 
     wire ce;  // the read pipeline moves
-    wire [ICOL_BITS-1:0] partial = keep ? w_col_reg : {ICOL_BITS{1'b0}};
+    wire signed [POS_BITS-1:0] partial = keep ? $signed({1'b0, w_col_reg}) : 0;
     wire present = avail_reg > r_need_reg || (avail_reg == r_need_reg && partial > r_last_col_reg);
     wire issue = ce && present;
 
@@ -187,11 +189,13 @@ module fsq_line_buffer #(
     wire frame_ends = row_ends && r_oh_reg == OH - 1;
 
     // The next output row's window, and the rows no longer needed with it.
-    wire signed [POS_BITS-1:0] top_next = frame_ends ? TOP_START : r_top_reg + S;
-    wire signed [POS_BITS-1:0] first_held = (r_top_reg < 0) ? 0 : r_top_reg;
-    wire signed [POS_BITS-1:0] first_kept = frame_ends ? USED_ROWS : (r_top_reg + S < 0) ? 0 : r_top_reg + S;
+    wire signed [POS_BITS-1:0] top_step = r_top_reg + S;
+    wire signed [POS_BITS-1:0] top_next = frame_ends ? TOP_START : top_step;
+    wire signed [POS_BITS-1:0] bottom_step = r_top_reg + (S + K - 1);
+    wire signed [POS_BITS-1:0] first_held = (r_top_reg < 0) ? 0 : (r_top_reg > USED_ROWS) ? USED_ROWS : r_top_reg;
+    wire signed [POS_BITS-1:0] first_kept = (frame_ends || top_step > USED_ROWS) ? USED_ROWS : (top_step < 0) ? 0 : top_step;
     wire signed [POS_BITS-1:0] rows_freed = first_kept - first_held;
-    wire signed [POS_BITS-1:0] last_next = (r_top_reg + S + K - 1 < IH - 1) ? r_top_reg + S + K - 1 : IH - 1;
+    wire signed [POS_BITS-1:0] last_next = (bottom_step < 0) ? 0 : (bottom_step < IH - 1) ? bottom_step : IH - 1;
     wire signed [POS_BITS-1:0] need_next = last_next - first_kept;
     wire [SLOT_BITS:0] slot_step = frame_ends ? FRAME_TURN : S % ROWS;
     wire [SLOT_BITS:0] slot_sum = r_slot_reg + slot_step;
@@ -201,7 +205,8 @@ module fsq_line_buffer #(
     wire [ADDR_BITS:0] row_addr_next = (row_addr_sum >= ROWS * ROW_WORDS) ? row_addr_sum - ROWS * ROW_WORDS : row_addr_sum;
     wire [ADDR_BITS:0] tap_addr_sum = r_tap_addr_reg + ROW_WORDS;
     wire [ADDR_BITS:0] tap_addr_next = (tap_addr_sum >= ROWS * ROW_WORDS) ? tap_addr_sum - ROWS * ROW_WORDS : tap_addr_sum;
-    wire signed [POS_BITS-1:0] last_col_next = (r_left_reg + S + K - 1 < IW - 1) ? r_left_reg + S + K - 1 : IW - 1;
+    wire signed [POS_BITS-1:0] right_step = r_left_reg + (S + K - 1);
+    wire signed [POS_BITS-1:0] last_col_next = (right_step < 0) ? 0 : (right_step < IW - 1) ? right_step : IW - 1;
     wire bank_wraps = r_bank_reg + BANK_STEP >= COL_BANKS;
 
     always_ff @(posedge clk) begin : read_control
