@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from fpga_squeeze.emit.golden import golden_files
 from fpga_squeeze.emit.hls import emit_hls
-from fpga_squeeze.emit.hls_context import HlsOptions
+from fpga_squeeze.emit.hls_types import HlsOptions
 from fpga_squeeze.fixed_point import TensorFormat, accumulator_range, signed_bits
-from fpga_squeeze.hardware.plan import FoldPlan
+from fpga_squeeze.hardware.plan import ConvStage, Engine, EngineFold, ExpandStage, FoldPlan, Link, Stage
+from fpga_squeeze.hardware.structure import build_skeleton, stage_in_lanes, stage_out_lanes
 from fpga_squeeze.ir import Padding, window_count
 from fpga_squeeze.quantize.qgraph import QConcat, QConv, QGlobalSum, QInput, QMaxPool, QNode, QuantGraph
 from fpga_squeeze.simulate.reference import run_reference
@@ -100,3 +101,37 @@ def write_export(folder: Path, qgraph: QuantGraph, plan: FoldPlan, frames: NDArr
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     return folder
+
+
+def hand_plan(
+    qgraph: QuantGraph, folds: dict[str, tuple[int, int, int]], lanes: dict[str, int] | None = None, *, one_module: bool = False
+) -> FoldPlan:
+    """A plan with exactly these folds (P_oc, P_ic, P_k by node; 1, 1, 1 where absent) and lanes (by pool, sum or concat), dividing or not.
+
+    `one_module` puts all stages into one source file, which compiles faster.
+    """
+    skeleton = build_skeleton(qgraph)
+    lanes = lanes or {}
+
+    def folded(engine: Engine) -> Engine:
+        return replace(engine, fold=EngineFold(*folds.get(engine.node, (1, 1, 1))))
+
+    stages: list[Stage] = []
+    for stage in skeleton.stages:
+        if isinstance(stage, ConvStage):
+            stage = replace(stage, engine=folded(stage.engine))
+        elif isinstance(stage, ExpandStage):
+            stage = replace(stage, expand1x1=folded(stage.expand1x1), expand3x3=folded(stage.expand3x3), out_lanes=lanes.get(stage.concat, 1))
+        else:
+            stage = replace(stage, lanes=lanes.get(stage.node, 1))
+        stages.append(replace(stage, module="net") if one_module else stage)
+    tensors = (qgraph.input.name, *skeleton.tensors)
+    links = []
+    for i, tensor in enumerate(tensors):
+        node = qgraph[tensor]
+        producer, consumer = (stages[i - 1] if i else None), (stages[i] if i < len(stages) else None)
+        in_lanes = stage_out_lanes(producer) if producer else node.shape[0]
+        out_lanes = stage_in_lanes(consumer) if consumer else 1
+        ends = (producer.name if producer else "s_axis", consumer.name if consumer else "m_axis")
+        links.append(Link(tensor.replace(".", "_"), *ends, tensor, node.shape, node.fmt, in_lanes, out_lanes, 2))
+    return FoldPlan(tuple(stages), tuple(links), 200.0, 1)

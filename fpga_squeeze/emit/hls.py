@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fpga_squeeze.emit.hls_context import WINDOW_DEPTH, DesignContext, EngineContext, HlsOptions, ModuleContext, design_context
+from fpga_squeeze.emit.hls_context import WINDOW_DEPTH, design_context
+from fpga_squeeze.emit.hls_types import DesignContext, EngineContext, HlsOptions, ModuleContext
 from fpga_squeeze.emit.render import banner, render, static_files
 from fpga_squeeze.emit.weights import pack_bias_rows, pack_rows, pack_shift_rows, row_bytes
 from fpga_squeeze.errors import InputError

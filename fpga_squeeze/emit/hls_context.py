@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import replace
 from math import ceil
 
+from fpga_squeeze.emit.hls_types import (
+    Call,
+    CheckContext,
+    Converter,
+    DesignContext,
+    EngineContext,
+    ModuleContext,
+    StageContext,
+    Stream,
+)
+from fpga_squeeze.emit.hls_types import (
+    HlsOptions as HlsOptions,
+)
 from fpga_squeeze.emit.idents import Namer, checked_identifier
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import TensorFormat
@@ -17,147 +30,8 @@ from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
 WINDOW_DEPTH = 2
 """Beats between a window reader and its multipliers: both run a beat a cycle, the FIFO only decouples their stalls."""
 
-
-@dataclass(frozen=True)
-class HlsOptions:
-    """Options of the HLS emission: the top function's name, the FPGA part of the Vitis scripts, and the configuration digest of the
-    banners (computed from plan and network when empty)."""
-
-    top: str = "squeezenet"
-    part: str = "xck26-sfvc784-2LV-c"
-    digest: str = ""
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A local hls::stream: its name, the C++ type of a beat and its FIFO depth in beats."""
-
-    name: str
-    type: str
-    depth: int
-
-
-@dataclass(frozen=True)
-class Converter:
-    """A width converter call: `function` is fsq::split_beats, merge_beats or regroup_beats with its template arguments."""
-
-    function: str
-    source: str
-    target: str
-
-
-@dataclass(frozen=True)
-class EngineContext:
-    """One convolution engine: constants of its configuration struct in order, and what its two processes are called with."""
-
-    ident: str
-    node: str
-    engine: Engine
-    in_type: str
-    out_type: str
-    constants: tuple[tuple[str, str, int], ...]  # (C++ type, name, value)
-    pixel_buffered: bool
-    with_centre: bool
-
-
-@dataclass(frozen=True)
-class StageContext:
-    """One stage: `kind` is conv, expand, pool or sum. `constants` are a pool's or sum's; `engines` a conv's one or an expand's 1x1 and KxK."""
-
-    kind: str
-    ident: str
-    name: str
-    node: str
-    in_type: str
-    out_type: str
-    in_word: str
-    out_word: str
-    engines: tuple[EngineContext, ...]
-    constants: tuple[tuple[str, str, int], ...]
-    function: str
-    streams: tuple[Stream, ...]
-    converters: tuple[Converter, ...]
-    out_lanes: int
-    channels: tuple[int, ...]
-    pixels: int
-    describe: str
-
-    @property
-    def ends(self) -> dict[str, str]:
-        """The consumer's end of an expand stage's inner streams: behind the width converter where there is one."""
-        return {"centre": "centre", "out_1x1": "out_1x1", "out_kxk": "out_kxk"} | {c.source: c.target for c in self.converters}
-
-
-@dataclass(frozen=True)
-class Call:
-    """One line of a dataflow body: function, template arguments included, and its stream arguments."""
-
-    function: str
-    arguments: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ModuleContext:
-    """One source file: its stages and, when there are several, the dataflow function `ident` that joins them."""
-
-    ident: str
-    name: str
-    stages: tuple[StageContext, ...]
-    streams: tuple[Stream, ...]
-    calls: tuple[Call, ...]
-    in_word: str
-    out_word: str
-    in_lanes: int
-    out_lanes: int
-
-    @property
-    def joined(self) -> bool:
-        """More than one stage."""
-        return len(self.stages) > 1
-
-
-@dataclass(frozen=True)
-class CheckContext:
-    """One stage as the testbench sees it: which tensors go in and come out, and in how many lanes."""
-
-    name: str
-    ident: str
-    in_word: str
-    out_word: str
-    in_lanes: int
-    out_lanes: int
-    in_file: str
-    out_file: str
-    in_shape: Shape
-    out_shape: Shape
-
-
-@dataclass(frozen=True)
-class DesignContext:
-    """The whole HLS design."""
-
-    top: str
-    part: str
-    period_ns: str
-    digest: str
-    modules: tuple[ModuleContext, ...]
-    streams: tuple[Stream, ...]
-    calls: tuple[Call, ...]
-    checks: tuple[CheckContext, ...]
-    in_channels: int
-    in_bits: int
-    in_pixels: int
-    out_bits: int
-    classes: int
-    sum_type: str
-    in_file: str
-    out_file: str
-    in_shape: Shape
-
-    @property
-    def stages(self) -> tuple[StageContext, ...]:
-        """All stages in stream order."""
-        return tuple(s for m in self.modules for s in m.stages)
+REGISTER_FOLDS = 8
+"""A global sum of at most this many beats a pixel keeps its sums in registers: a memory could not return one in time."""
 
 
 def lane_type(fmt: TensorFormat) -> str:
@@ -250,43 +124,28 @@ def _engine_context(ident: str, engine: Engine, with_centre: bool) -> EngineCont
 
 
 def _stage_context(stage: Stage, link_in: Link, link_out: Link, ident: str, namer: Namer) -> StageContext:
-    common = {
-        "ident": ident,
-        "name": stage.name,
-        "in_type": lane_type(link_in.fmt),
-        "out_type": lane_type(link_out.fmt),
-        "in_word": word_type(link_in.fmt, link_in.out_lanes),
-        "out_word": word_type(link_out.fmt, link_out.in_lanes),
-        "out_lanes": link_out.in_lanes,
-        "pixels": link_out.shape[1] * link_out.shape[2],
-    }
+    base = StageContext(
+        kind="conv", ident=ident, name=stage.name, in_type=lane_type(link_in.fmt), out_type=lane_type(link_out.fmt),
+        in_word=word_type(link_in.fmt, link_in.out_lanes), out_word=word_type(link_out.fmt, link_out.in_lanes),
+        out_lanes=link_out.in_lanes, pixels=link_out.shape[1] * link_out.shape[2],
+    )  # fmt: skip
     if isinstance(stage, ConvStage):
-        engine = _engine_context(ident, stage.engine, with_centre=False)
-        return StageContext(
-            kind="conv", node=stage.engine.node, engines=(engine,), constants=(), function="", streams=(), converters=(), channels=(),
-            describe=_describe_engine(stage.engine), **common,
-        )  # type: ignore[arg-type]  # fmt: skip
+        return replace(base, engines=(_engine_context(ident, stage.engine, with_centre=False),), describe=_describe_engine(stage.engine))
     if isinstance(stage, ExpandStage):
-        return _expand_context(stage, namer, common)
+        return _expand_context(stage, namer, base)
     u = "unsigned"
+    c, h, w = stage.in_shape
     if isinstance(stage, PoolStage):
-        c, h, w = stage.in_shape
         sizes = (
             (u, "C", c), (u, "IH", h), (u, "IW", w), (u, "OH", stage.out_shape[1]), (u, "OW", stage.out_shape[2]), (u, "K", stage.kernel),
             (u, "STRIDE", stage.stride), (u, "PAD_TOP", stage.padding[0]), (u, "PAD_LEFT", stage.padding[1]), (u, "LANES", stage.lanes),
             ("int", "LOWEST", stage.fmt.qmin),
         )  # fmt: skip
-        return StageContext(
-            kind="pool", node=stage.node, engines=(), constants=sizes, function="max_pool", streams=(), converters=(), channels=(),
-            describe=f"max pool {stage.kernel}x{stage.kernel}, stride {stage.stride}, {_size(stage.in_shape)} to {_size(stage.out_shape)}", **common,
-        )  # type: ignore[arg-type]  # fmt: skip
-    c, h, w = stage.in_shape
-    few = ceil(c / stage.lanes) <= 8
-    return StageContext(
-        kind="sum", node=stage.node, engines=(), constants=((u, "C", c), (u, "PIXELS", h * w), (u, "LANES", stage.lanes)),
-        function="global_sum_in_registers" if few else "global_sum_in_memory", streams=(), converters=(), channels=(),
-        describe=f"sum of {h}x{w} positions for each of {c} classes", **common,
-    )  # type: ignore[arg-type]  # fmt: skip
+        what = f"max pool {stage.kernel}x{stage.kernel}, stride {stage.stride}, {_size(stage.in_shape)} to {_size(stage.out_shape)}"
+        return replace(base, kind="pool", constants=sizes, function="max_pool", describe=what)
+    function = "global_sum_in_registers" if ceil(c / stage.lanes) <= REGISTER_FOLDS else "global_sum_in_memory"
+    counts = ((u, "C", c), (u, "PIXELS", h * w), (u, "LANES", stage.lanes))
+    return replace(base, kind="sum", constants=counts, function=function, describe=f"sum of {h}x{w} positions for each of {c} classes")
 
 
 def _size(shape: Shape) -> str:
@@ -301,7 +160,7 @@ def _describe_engine(e: Engine) -> str:
     )
 
 
-def _expand_context(stage: ExpandStage, namer: Namer, common: dict[str, object]) -> StageContext:
+def _expand_context(stage: ExpandStage, namer: Namer, base: StageContext) -> StageContext:
     e1, e3 = stage.expand1x1, stage.expand3x3
     one, three = namer.take(e1.node), namer.take(e3.node)
     depth = {f.name: f.depth for f in internal_fifos(stage)}
@@ -323,11 +182,11 @@ def _expand_context(stage: ExpandStage, namer: Namer, common: dict[str, object])
         fmt, shape = (engine.in_fmt, engine.in_shape) if label == "centre" else (engine.out_fmt, engine.out_shape)
         streams.append(Stream(f"{label}_regrouped", word_type(fmt, wanted), 2))
         converters.append(Converter(converter_function(fmt, shape, lanes, wanted), label, f"{label}_regrouped"))
-    return StageContext(
-        kind="expand", node=stage.concat, engines=(_engine_context(one, e1, with_centre=False), _engine_context(three, e3, with_centre=True)),
-        constants=(), function="", streams=tuple(streams), converters=tuple(converters), channels=(e1.out_shape[0], e3.out_shape[0]),
-        describe=f"1x1: {_describe_engine(e1)}\n// {e3.kernel}x{e3.kernel}: {_describe_engine(e3)}", **common,
-    )  # type: ignore[arg-type]  # fmt: skip
+    engines = (_engine_context(one, e1, with_centre=False), _engine_context(three, e3, with_centre=True))
+    return replace(
+        base, kind="expand", engines=engines, streams=tuple(streams), converters=tuple(converters), channels=(e1.out_shape[0], e3.out_shape[0]),
+        describe=f"1x1: {_describe_engine(e1)}\n// {e3.kernel}x{e3.kernel}: {_describe_engine(e3)}",
+    )  # fmt: skip
 
 
 def _modules(plan: FoldPlan, names: dict[str, str], namer: Namer) -> tuple[ModuleContext, ...]:
@@ -408,10 +267,6 @@ def _checks(plan: FoldPlan, modules: tuple[ModuleContext, ...]) -> tuple[CheckCo
     checks = []
     for s in (s for m in modules for s in m.stages):
         into, outof = plan.link_into(s.name), plan.link_from(s.name)
-        checks.append(
-            CheckContext(
-                s.name, s.ident, s.in_word, s.out_word, into.out_lanes, outof.in_lanes,
-                file_stem(into.tensor), file_stem(outof.tensor), into.shape, outof.shape,
-            )  # fmt: skip
-        )
+        files = file_stem(into.tensor), file_stem(outof.tensor)
+        checks.append(CheckContext(s.name, s.ident, s.in_word, s.out_word, into.out_lanes, outof.in_lanes, *files, into.shape, outof.shape))
     return tuple(checks)

@@ -6,13 +6,17 @@ import re
 
 from fpga_squeeze.errors import InputError
 
-_RESERVED = frozenset(
-    """alignas alignof and asm auto bool break case catch char class const constexpr continue decltype default delete do double else enum explicit
-    export extern false float for friend goto if inline int long main module mutable namespace new not nullptr operator or private protected
-    public register return short signed sizeof static std struct switch template this throw true try typedef typeid typename union unsigned
-    using virtual void volatile while xor fsq hls always assign begin end endmodule initial input inout integer logic output parameter reg
-    wire genvar generate function task bit byte packed property sequence""".split()
-)
+# fmt: off
+_RESERVED = frozenset((
+    "alignas", "alignof", "and", "asm", "auto", "bool", "break", "case", "catch", "char", "class", "const", "constexpr", "continue",
+    "decltype", "default", "delete", "do", "double", "else", "enum", "explicit", "export", "extern", "false", "float", "for", "friend",
+    "goto", "if", "inline", "int", "long", "main", "module", "mutable", "namespace", "new", "not", "nullptr", "operator", "or", "private",
+    "protected", "public", "register", "return", "short", "signed", "sizeof", "static", "std", "struct", "switch", "template", "this",
+    "throw", "true", "try", "typedef", "typeid", "typename", "union", "unsigned", "using", "virtual", "void", "volatile", "while", "xor",
+    "fsq", "hls", "always", "assign", "begin", "end", "endmodule", "initial", "input", "inout", "integer", "logic", "output", "parameter",
+    "reg", "wire", "genvar", "generate", "function", "task", "bit", "byte", "packed", "property", "sequence",
+))
+# fmt: on
 
 
 def identifier(name: str) -> str:

@@ -90,7 +90,7 @@ void send_centre(hls::stream<WORD>& centre, const WORD& word) {
 // `centre` takes the tap at (PAD_TOP, PAD_LEFT) once per output pixel, word by word: the pixel itself, for a 1x1 convolution beside this one.
 template <typename CFG, typename CENTRE>
 void read_windows(hls::stream<typename conv_shape<CFG>::word_t>& in, hls::stream<typename conv_shape<CFG>::window_t>& windows,
-                  CENTRE& centre, const short (&pad)[conv_shape<CFG>::IC_FOLDS][CFG::P_IC]) {
+                  CENTRE& centre, const int (&pad)[conv_shape<CFG>::IC_FOLDS][CFG::P_IC]) {
 #pragma HLS INLINE
     using shape = conv_shape<CFG>;
     using buffer = line_buffer<CFG>;
@@ -233,7 +233,7 @@ ROW:
 // Sends the windows of one frame.
 template <typename CFG>
 void window_reader(hls::stream<typename conv_shape<CFG>::word_t>& in, hls::stream<typename conv_shape<CFG>::window_t>& windows,
-                   const short (&pad)[conv_shape<CFG>::IC_FOLDS][CFG::P_IC]) {
+                   const int (&pad)[conv_shape<CFG>::IC_FOLDS][CFG::P_IC]) {
 #pragma HLS INLINE
     no_centre nowhere;
     read_windows<CFG>(in, windows, nowhere, pad);
@@ -243,7 +243,7 @@ void window_reader(hls::stream<typename conv_shape<CFG>::word_t>& in, hls::strea
 template <typename CFG>
 void window_reader_with_centre(hls::stream<typename conv_shape<CFG>::word_t>& in, hls::stream<typename conv_shape<CFG>::window_t>& windows,
                                hls::stream<typename conv_shape<CFG>::word_t>& centre,
-                               const short (&pad)[conv_shape<CFG>::IC_FOLDS][CFG::P_IC]) {
+                               const int (&pad)[conv_shape<CFG>::IC_FOLDS][CFG::P_IC]) {
 #pragma HLS INLINE
     static_assert(CFG::STRIDE == 1 && CFG::OH == CFG::IH && CFG::OW == CFG::IW, "the centre tap is the pixel itself only when the map keeps its size");
     static_assert(CFG::PAD_TOP < CFG::K && CFG::PAD_LEFT < CFG::K, "the centre tap must lie in the kernel");
