@@ -232,7 +232,7 @@ def build(
 def run_bench(
     top: str, sources: Sequence[Path], bench: str, parameters: Mapping[str, int | str], simulator: str = "icarus", *,
     seed: int, env: Mapping[str, str] | None = None, testcase: str | Sequence[str] | None = None, data: Mapping[str, str] | None = None,
-    build_args: Sequence[str] = (), waves: bool = False, timeout_s: float = 120.0,
+    build_args: Sequence[str] = (), waves: bool = False, timeout_s: float = 120.0, parameters_applied: bool = True,
 ) -> BenchResult:  # fmt: skip
     """Build `top` and run the cocotb module `bench` (dotted name) on it.
 
@@ -243,12 +243,13 @@ def run_bench(
         testcase: run these cocotb tests only.
         data: text files (name -> content) put into the run folder, where relative $readmemh names resolve.
         timeout_s: wall-clock limit of the run (the build has its own of 600 s).
+        parameters_applied: False for a netlist that has the parameters built in; only the bench gets them then.
     Raises:
         SimulationError: the build or a test failed, nothing ran, a fatal message was logged, or the time limit passed.
         SimulatorMissingError: the simulator is not there.
     """
     started = time.monotonic()
-    folder = build(top, sources, parameters, simulator, build_args=build_args, waves=waves)
+    folder = build(top, sources, parameters if parameters_applied else {}, simulator, build_args=build_args, waves=waves)
     built = time.monotonic()
     what = f"{top} on {simulator}, {bench} seed {seed}"
     print(f"{what}, parameters {dict(parameters)}")

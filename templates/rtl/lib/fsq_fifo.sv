@@ -3,7 +3,7 @@
 // Parameters
 //   WIDTH  bits of tdata, 1 or more
 //   DEPTH  beats it can hold, 1 or more, any number (not only powers of two). The output register counts as one of them.
-//   STYLE  memory hint: 0 automatic (shift register up to 32 words, block memory from 1024), 1 distributed, 2 block
+//   STYLE  memory hint: 0 automatic (shift register up to 16 words, block memory from 1024), 1 distributed, 2 block
 //
 // Ports
 //   clk, rst           clock; synchronous reset, active high, of the control state only (a reset empties the FIFO)
@@ -105,7 +105,7 @@ module fsq_fifo #(
                 if (refill) out_data_reg <= empty ? s_axis_tdata : word;
             end
 
-            if (STYLE == 0 && WORDS <= 32) begin : gen_shift
+            if (STYLE == 0 && WORDS <= 16) begin : gen_shift
                 // A shift register (SRL): the oldest word sits at stored_reg - 1.
                 reg [WIDTH-1:0] shift_reg [0:WORDS-1];
                 wire [ADDR_BITS-1:0] oldest = stored_reg[ADDR_BITS-1:0] - {{(ADDR_BITS-1){1'b0}}, 1'b1};
