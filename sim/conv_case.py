@@ -9,6 +9,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, fields
 from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +45,8 @@ class ConvSpec:
     @classmethod
     def from_json(cls, text: str) -> ConvSpec:
         """The spec that `to_json` wrote."""
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
-        return cls(**{f.name: values[f.name] for f in fields(cls)})
+        values: dict[str, Any] = json.loads(text)
+        return cls(**{f.name: tuple(v) if isinstance(v := values[f.name], list) else v for f in fields(cls)})
 
     def to_json(self) -> str:
         """The spec as text for a bench's environment."""

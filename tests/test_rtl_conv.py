@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
+from pathlib import Path
 
 import pytest
 
-from sim import harness
+from sim import elaborate, harness
 from sim.conv_case import ConvCase, ConvSpec
 
 NAMES = ("conv_engine", "line_buffer", "pixel_buffer", "mvu", "mvu_dot", "requantize", "fifo")
@@ -95,3 +97,61 @@ def test_an_illegal_fold_is_refused() -> None:
     parameters = {**case.engine_parameters(), "P_K": 2}
     with pytest.raises(harness.SimulationError, match="P_K=2, 1, K or K\\*K was expected"):
         harness.run_bench("fsq_conv_engine", SOURCES, "sim.bench_conv", parameters, "icarus", seed=1, env={"FSQ_CASE": spec.to_json()}, data=case.files())
+
+
+def _wrapped(case: ConvCase, folder: Path) -> list[Path]:
+    """Memory files, and a top module `wrapped` that names them by their full path: a wrapper is how file names reach yosys."""
+    for name, text in case.files().items():
+        (folder / name).write_text(text)
+    parameters = {n: harness.parameter_literal(v) for n, v in case.engine_parameters().items()}
+    parameters |= {f"{kind}_FILE": f'"{folder / name}.hex"' for kind, name in (("WEIGHT", "weights"), ("BIAS", "bias"), ("SHIFT", "shift"))}
+    in_bits, out_bits = case.spec.fold[1] * case.spec.act_bits, case.spec.fold[0] * case.spec.out_bits
+    ports = [
+        "input wire clk", "input wire rst", f"input wire [{in_bits - 1}:0] s_axis_tdata", "input wire s_axis_tvalid", "output wire s_axis_tready",
+        f"output wire [{out_bits - 1}:0] m_axis_tdata", "output wire m_axis_tvalid", "input wire m_axis_tready", "output wire [15:0] high_water",
+    ]  # fmt: skip
+    settings = ", ".join(f".{n}({v})" for n, v in parameters.items())
+    wires = ", ".join(f".{port.split()[-1]}({port.split()[-1]})" for port in ports)
+    wrapper = folder / "wrapped.sv"
+    wrapper.write_text(f"module wrapped ({', '.join(ports)});\nfsq_conv_engine #({settings}) engine ({wires});\nendmodule\n")
+    return [*SOURCES, wrapper]
+
+
+@pytest.mark.parametrize("name", ["conv1 of v1.1 in small", "squeeze", "expand, folds that do not divide"])
+def test_yosys_elaborates_cleanly(name: str, tmp_path: Path) -> None:
+    elaborate.require_yosys()
+    log = elaborate.elaborate("wrapped", _wrapped(ConvCase(CASES[name]), tmp_path), {})
+    # The only remark expected: the FIFO's shift register is made of registers.
+    assert not [line for line in log.splitlines() if "Warning" in line and "Replacing memory" not in line]
+
+
+def test_yosys_misses_no_weight_file(tmp_path: Path) -> None:
+    elaborate.require_yosys()
+    sources = _wrapped(ConvCase(CASES["squeeze"]), tmp_path)
+    (tmp_path / "weights.hex").unlink()
+    with pytest.raises(harness.SimulationError, match=r"weights\.hex"):
+        elaborate.elaborate("wrapped", sources, {})
+
+
+def test_gate_level_netlist_is_bit_exact(tmp_path: Path) -> None:
+    """After synth_xilinx: the netlist of the whole engine in place of its sources."""
+    harness.require("icarus")
+    elaborate.require_yosys()
+    spec = ConvSpec((4, 4), (2, 3), 3, 1, (1, 1, 1, 1), (2, 2, 3), weight_bits=4, act_bits=4, out_bits=5, pad_values=True)
+    case = ConvCase(spec)
+    netlist = tmp_path / "netlist.v"
+    script = elaborate.read_commands(_wrapped(case, tmp_path), "wrapped", {})
+    script += f"synth_xilinx -family xcup -nobram -noiopad -noclkbuf -nodsp -flatten\nwrite_verilog -noattr {netlist}\n"
+    elaborate.yosys(script)
+    env = {"FSQ_CASE": spec.to_json(), "FSQ_STALLS": "half/half", "FSQ_FRAMES": "2"}
+    result = harness.run_bench("wrapped", [netlist, _cell_models()], "sim.bench_conv", {}, "icarus", seed=1, env=env, timeout_s=300)
+    assert result.tests == 3
+
+
+def _cell_models() -> Path:
+    """yosys' own models of the Xilinx cells."""
+    spec = importlib.util.find_spec("pyosys")
+    assert spec is not None and spec.origin is not None
+    found = sorted(Path(spec.origin).parent.rglob("xilinx/cells_sim.v"))
+    assert found, "pyosys carries no xilinx/cells_sim.v"
+    return found[0]
