@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from fpga_squeeze.errors import InputError
-from fpga_squeeze.ir import Graph
+from fpga_squeeze.ir import F64, Graph
+from fpga_squeeze.quantize.equalize import channel_scales, rescale
 from fpga_squeeze.simulate.float_model import FloatModel
 
 BINS = 2048
@@ -36,14 +37,31 @@ class TensorStats:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """The images, uint8 (N, C, H, W), and the statistics of every tensor by node name."""
+    """`graph`: the network with equalized channels, the same function as the one calibrated and the one to quantize and compare with.
 
+    `pixels`: the images, uint8 (N, C, H, W). `stats`: statistics of every tensor of `graph` by node name.
+    """
+
+    graph: Graph
     pixels: NDArray[np.uint8]
     stats: dict[str, TensorStats]
 
 
+@dataclass(frozen=True, eq=False)
+class _Ranges:
+    """Extremes of every channel over all images, (C,) float64."""
+
+    low: F64
+    high: F64
+
+    @property
+    def peak(self) -> F64:
+        """Largest magnitude of every channel."""
+        return np.maximum(np.abs(self.low), np.abs(self.high))
+
+
 def calibrate(graph: Graph, pixels: NDArray[np.uint8], progress: Progress | None = None) -> Calibration:
-    """Run the lowered float graph over the images twice: ranges first, then histograms over those ranges.
+    """Run the lowered float graph over the images twice: channel ranges first, then, equalized, histograms over the tensors' ranges.
 
     Args:
         graph: lowered, takes raw pixels. `pixels`: uint8 (N, C, H, W), N >= 1.
@@ -52,31 +70,39 @@ def calibrate(graph: Graph, pixels: NDArray[np.uint8], progress: Progress | None
     """
     if pixels.ndim != 4 or len(pixels) == 0 or pixels.dtype != np.uint8 or pixels.shape[1:] != graph.input.shape:
         raise InputError(f"calibration: uint8 images of shape {graph.input.shape} were expected, got {pixels.dtype} {pixels.shape}")
+    batches = -(-len(pixels) // BATCH)
+    ranges: dict[str, _Ranges] = {}
+    for done, values in enumerate(_traces(graph, pixels)):
+        for n in graph.nodes:
+            ranges[n.name] = _widen(n.name, ranges.get(n.name), values[n.name])
+        if progress is not None:
+            progress(done + 1, 2 * batches)
+    scales = channel_scales(graph, {name: r.peak for name, r in ranges.items()})
+    limits = {name: (min(0.0, float((r.low * scales[name]).min())), max(0.0, float((r.high * scales[name]).max()))) for name, r in ranges.items()}
+    equalized = rescale(graph, scales)
+    counts = {n.name: np.zeros(BINS, dtype=np.int64) for n in graph.nodes}
+    for done, values in enumerate(_traces(equalized, pixels)):
+        for name, total in counts.items():
+            total += _histogram(values[name], limits[name])
+        if progress is not None:
+            progress(batches + done + 1, 2 * batches)
+    return Calibration(equalized, pixels, {name: TensorStats(*limits[name], counts[name]) for name in counts})
+
+
+def _traces(graph: Graph, pixels: NDArray[np.uint8]) -> Iterator[dict[str, torch.Tensor]]:
     model = FloatModel(graph)
-    names = [n.name for n in graph.nodes[1:]]
-    ranges = {name: (0.0, 0.0) for name in names}
-    counts = {name: np.zeros(BINS, dtype=np.int64) for name in names}
-    starts = range(0, len(pixels), BATCH)
-    done = 0
-    for histograms in (False, True):
-        for start in starts:
-            values = model.trace(torch.from_numpy(pixels[start : start + BATCH].astype(np.float32)))
-            for name in names:
-                if histograms:
-                    counts[name] += _histogram(values[name], ranges[name])
-                else:
-                    ranges[name] = _widen(name, ranges[name], values[name])
-            done += 1
-            if progress is not None:
-                progress(done, 2 * len(starts))
-    return Calibration(pixels, {name: TensorStats(*ranges[name], counts[name]) for name in names})
+    for start in range(0, len(pixels), BATCH):
+        yield model.trace(torch.from_numpy(pixels[start : start + BATCH].astype(np.float32)))
 
 
-def _widen(name: str, known: tuple[float, float], x: torch.Tensor) -> tuple[float, float]:
-    low, high = (float(v) for v in torch.aminmax(x))
-    if not np.isfinite(low) or not np.isfinite(high):
+def _widen(name: str, known: _Ranges | None, x: torch.Tensor) -> _Ranges:
+    low, high = (v.to(torch.float64).numpy() for v in (x.amin((2, 3)), x.amax((2, 3))))
+    if not np.isfinite(low).all() or not np.isfinite(high).all():
         raise InputError(f"layer {name}: calibration reached values that are not finite; check the weights and the preprocessing")
-    return min(known[0], low), max(known[1], high)
+    found = _Ranges(low.min(axis=0), high.max(axis=0))
+    if known is None:
+        return found
+    return _Ranges(np.minimum(known.low, found.low), np.maximum(known.high, found.high))
 
 
 def _histogram(x: torch.Tensor, limits: tuple[float, float]) -> NDArray[np.int64]:

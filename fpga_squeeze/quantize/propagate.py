@@ -22,7 +22,7 @@ from fpga_squeeze.simulate.tensor_ops import pad_channels
 
 IMAGE_LIMIT = 128
 TENSOR_BYTES_LIMIT = 500_000_000
-COLUMN_LIMIT = 1 << 16
+COLUMN_LIMIT = 1 << 15
 BATCH = 8
 
 
@@ -64,7 +64,7 @@ class Propagation:
         fmt = self._nodes[source].fmt
         size = op.weight[0].size
         positions = node.shape[1] * node.shape[2]
-        step = max(1, len(self._pixels) * positions // max(COLUMN_LIMIT, 16 * size))
+        step = max(1, len(self._pixels) * positions // max(COLUMN_LIMIT, 24 * size))
         sum_float, sum_fixed, products = np.zeros(size), np.zeros(size), np.zeros((size, size))
         columns = 0
         for start in range(0, len(self._pixels), BATCH):
@@ -72,12 +72,13 @@ class Propagation:
             x_fixed = _patches(op, self._fixed[source][start : start + BATCH].to(torch.float32), fmt)
             sum_float += x_float.sum((0, 2), dtype=torch.float64).numpy()
             sum_fixed += x_fixed.sum((0, 2), dtype=torch.float64).numpy()
-            sample = x_fixed.transpose(0, 1).reshape(size, -1)[:, ::step] * fmt.scale
-            products += (sample @ sample.T).to(torch.float64).numpy()
+            # Products of integers in float64 are exact, so the covariance does not depend on how many threads add it up.
+            sample = x_fixed[:, :, ::step].transpose(0, 1).reshape(size, -1).to(torch.float64)
+            products += (sample @ sample.T).numpy()
             columns += sample.shape[1]
         total = len(self._pixels) * positions
         mean_fixed = sum_fixed * (fmt.scale / total)
-        covariance = products / columns - np.outer(mean_fixed, mean_fixed)
+        covariance = products * (fmt.scale**2 / columns) - np.outer(mean_fixed, mean_fixed)
         return LayerData(sum_float / total, mean_fixed, covariance)
 
     def advance(self, node: Node, quantized: QNode) -> None:

@@ -45,10 +45,14 @@ def quantize(graph: Graph, calibration: Calibration, options: QuantOptions) -> Q
     """Choose formats, round the weights, correct the biases on the quantized network's own activations.
 
     Args:
-        graph: lowered (Input, Conv, MaxPool, Concat, Add, GlobalAveragePool), takes raw pixels.
+        graph: lowered (Input, Conv, MaxPool, Concat, Add, GlobalAveragePool), takes raw pixels; the one calibrated. What is quantized is
+            `calibration.graph`, the same function with equalized channels: compare tensors with that one.
     Raises:
-        InputError: an unknown layer in `layer_bits`, an operator the machine lacks, or a scale beyond the machine's limits.
+        InputError: calibration of another graph, an unknown layer in `layer_bits`, an operator the machine lacks, or a scale beyond the machine's limits.
     """
+    if [(n.name, n.shape) for n in graph.nodes] != [(n.name, n.shape) for n in calibration.graph.nodes]:
+        raise InputError("quantization: the calibration of this very network was expected, got another one's; calibrate again")
+    graph = calibration.graph
     bits = layer_weight_bits(graph, options)
     formats = choose_formats(graph, calibration, options.act_bits)
     propagation = Propagation(graph, calibration.pixels)
@@ -106,7 +110,7 @@ def _integer_bias(name: str, bias: F64, frac_acc: Int64) -> Int64:
 
 
 def _pad_pixels(name: str, op: Conv, fmt_in: TensorFormat) -> tuple[int, ...]:
-    channels = op.weight.shape[1]
+    channels = int(op.weight.shape[1])
     if op.pad_value is None or not any(op.padding):
         return (0,) * channels
     values = tuple(round(v / fmt_in.scale) for v in op.pad_value)

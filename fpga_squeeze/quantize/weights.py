@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fpga_squeeze.fixed_point import Int64, TensorFormat
@@ -10,6 +11,7 @@ from fpga_squeeze.ir import F64
 
 CLIPPING_CANDIDATES = 3
 DAMPING = 0.01
+BLOCK = 32
 
 
 def choose_weight_frac(weight: F64, bits: int, fmt_in: TensorFormat, fmt_out: TensorFormat) -> Int64:
@@ -43,19 +45,30 @@ def round_weights(weight: F64, frac: Int64, bits: int, second_moment: NDArray[np
     low, high = -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
     if second_moment is None:
         return np.asarray(np.clip(np.rint(scaled), low, high), dtype=np.int64).reshape(weight.shape)
-    n = scaled.shape[1]
     order = np.argsort(-np.diag(second_moment), kind="stable")
-    damped = second_moment[np.ix_(order, order)] + np.eye(n) * (DAMPING * max(float(np.diag(second_moment).mean()), 1e-12))
-    upper = np.linalg.cholesky(np.linalg.inv(damped)).T
-    work = scaled[:, order].copy()
+    upper = _inverse_factor(second_moment[np.ix_(order, order)])
+    # Column by column inside a block; the columns behind it are updated once a block, by one product.
+    work = np.ascontiguousarray(scaled[:, order].T)
     result = np.empty_like(work)
-    for i in range(n):
-        result[:, i] = np.clip(np.rint(work[:, i]), low, high)
-        error = (work[:, i] - result[:, i]) / upper[i, i]
-        work[:, i + 1 :] -= error[:, None] * upper[i, i + 1 :]
+    for start in range(0, len(work), BLOCK):
+        stop = min(start + BLOCK, len(work))
+        errors = np.empty((stop - start, work.shape[1]))
+        for i in range(start, stop):
+            result[i] = np.clip(np.rint(work[i]), low, high)
+            errors[i - start] = (work[i] - result[i]) / upper[i, i]
+            work[i + 1 : stop] -= np.outer(upper[i, i + 1 : stop], errors[i - start])
+        work[stop:] -= upper[start:stop, stop:].T @ errors
     restored = np.empty_like(result)
-    restored[:, order] = result
-    return np.asarray(restored, dtype=np.int64).reshape(weight.shape)
+    restored[order] = result
+    return np.asarray(restored.T, dtype=np.int64).reshape(weight.shape)
+
+
+def _inverse_factor(covariance: F64) -> F64:
+    """The upper Cholesky factor of the damped covariance's inverse, (n, n)."""
+    damping = DAMPING * max(float(np.diag(covariance).mean()), 1e-12)
+    damped = torch.from_numpy(covariance + np.eye(len(covariance)) * damping)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    return np.asarray(torch.linalg.cholesky(inverse, upper=True).numpy(), dtype=np.float64)
 
 
 def _rounding_error(flat: F64, frac: F64, bits: int) -> F64:

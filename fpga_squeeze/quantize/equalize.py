@@ -1,0 +1,87 @@
+"""Channel equalization: an exact rescaling of the float network after which every channel fills its tensor's range.
+
+ReLU, max pooling, concatenation and addition commute with positive factors, so a channel may be multiplied by s where it is made and its
+readers' weights divided by s: the function stays the same, but one power-of-two format then fits all channels of the tensor (Nagel et al.,
+Data-Free Quantization, 2019). What is never rescaled: the image and the tensor that becomes the class scores.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpga_squeeze.ir import F64, Add, Concat, Conv, GlobalAveragePool, Graph, Input, MaxPool, Op, replace, rewrite
+from fpga_squeeze.quantize.groups import format_groups
+
+STRENGTH = 0.5
+RATIO_LIMIT = 16.0
+FILL = 1.0
+
+
+def rescale(graph: Graph, scales: dict[str, F64]) -> Graph:
+    """The same function with channel c of node n multiplied by scales[n][c], as `channel_scales` gives them."""
+    replacements: dict[str, Op] = {}
+    for n in graph.nodes:
+        if isinstance(n.op, Conv):
+            made, read = scales[n.name], scales[n.inputs[0]]
+            weight = n.op.weight * made[:, None, None, None] / read[None, :, None, None]
+            replacements[n.name] = replace(n.op, weight=weight, bias=n.op.bias * made)
+    return rewrite(graph, replacements, {})
+
+
+def channel_scales(graph: Graph, peaks: dict[str, F64]) -> dict[str, F64]:
+    """Factor of every channel of every tensor, (C,) by node name, from its typical largest magnitude `peaks`, (C,) by node name.
+
+    A channel with a smaller peak than its group's largest is raised by (largest / peak) ** STRENGTH, and the group's largest peak comes to lie
+    at a power of two, where the format's range ends.
+    """
+    channel = tied_channels(graph)
+    groups = _tied_groups(graph, channel)
+    count = 1 + max(int(c.max()) for c in channel.values())
+    peak, fixed, group = np.zeros(count), np.zeros(count, dtype=bool), np.zeros(count, dtype=np.int64)
+    largest = np.zeros(len(graph.nodes))
+    for n in graph.nodes:
+        c = channel[n.name]
+        np.maximum.at(peak, c, peaks[n.name])
+        largest[groups[n.name]] = max(largest[groups[n.name]], float(peaks[n.name].max()))
+        group[c] = groups[n.name]
+    for n in graph.nodes:
+        if isinstance(n.op, Input | GlobalAveragePool) or n.name == graph.output:
+            for name in (n.name, *n.inputs):
+                fixed |= group == groups[name]
+    top = np.where(largest > 0, largest, 1.0)[group]
+    raised = np.clip((top / np.where(peak > 0, peak, top)) ** STRENGTH, 1.0, RATIO_LIMIT)
+    factor = np.where(fixed, 1.0, raised * FILL * np.exp2(np.ceil(np.log2(top))) / top)
+    return {name: factor[c] for name, c in channel.items()}
+
+
+def tied_channels(graph: Graph) -> dict[str, NDArray[np.int64]]:
+    """A number for every channel of every node, (C,) by name: channels with the same number must share a factor."""
+    numbers: dict[str, NDArray[np.int64]] = {}
+    following = 0
+    for n in graph.nodes:
+        sources = [numbers[i] for i in n.inputs]
+        if isinstance(n.op, Concat):
+            numbers[n.name] = np.concatenate(sources)
+        elif isinstance(n.op, MaxPool | GlobalAveragePool | Add):
+            numbers[n.name] = sources[0]
+            for a, b in zip(sources[0].tolist(), sources[-1].tolist(), strict=True):
+                if a != b:
+                    now_a, now_b = numbers[n.name][sources[0] == a][0], b
+                    numbers = {k: np.where(v == now_b, now_a, v) for k, v in numbers.items()}
+        else:
+            numbers[n.name] = np.arange(following, following + n.shape[0])
+            following += n.shape[0]
+    return numbers
+
+
+def _tied_groups(graph: Graph, channel: dict[str, NDArray[np.int64]]) -> dict[str, int]:
+    """A number for every node: format groups, joined where an addition ties their channels."""
+    position = {n.name: i for i, n in enumerate(graph.nodes)}
+    groups = {name: position[leader] for name, leader in format_groups(graph).items()}
+    for n in graph.nodes:
+        if isinstance(n.op, Add | GlobalAveragePool):
+            for name in n.inputs:
+                old, new = groups[name], groups[n.name]
+                groups = {k: new if g == old else g for k, g in groups.items()}
+    return groups
