@@ -46,7 +46,8 @@ class ConvSpec:
     def from_json(cls, text: str) -> ConvSpec:
         """The spec that `to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
-        return cls(**{f.name: tuple(v) if isinstance(v := values[f.name], list) else v for f in fields(cls)})
+        read: dict[str, Any] = {f.name: tuple(v) if isinstance(v := values[f.name], list) else v for f in fields(cls)}
+        return cls(**read)
 
     def to_json(self) -> str:
         """The spec as text for a bench's environment."""
