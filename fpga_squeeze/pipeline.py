@@ -93,11 +93,10 @@ def export(
     loaded = load_model(model, load_options(config))
     graph = passes.lower(loaded.graph, loaded.preprocess)
     images = _calibration_images(calibration, loaded.preprocess, progress)
-    qgraph = quantize(
-        graph,
-        calibrate(graph, images.pixels, progress=lambda done, total: progress("calibrate", done, total)),
-        QuantOptions(config.weight_bits, config.act_bits, config.layer_bits),
-    )
+    calibrated = calibrate(graph, images.pixels, progress=lambda done, total: progress("calibrate", done, total))
+    graph = calibrated.graph  # the same function with equalized channels: what the fixed-point tensors are compared with
+    progress("quantize", 0, 0)
+    qgraph = quantize(graph, calibrated, QuantOptions(config.weight_bits, config.act_bits, config.layer_bits))
 
     plan = folding.plan_machine(qgraph, config.clock_mhz, config.target_fps)
     budget = budget_report.memory_budget(plan, qgraph, budget_bytes, device)
