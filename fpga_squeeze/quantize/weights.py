@@ -64,11 +64,19 @@ def round_weights(weight: F64, frac: Int64, bits: int, second_moment: NDArray[np
 
 
 def _inverse_factor(covariance: F64) -> F64:
-    """The upper Cholesky factor of the damped covariance's inverse, (n, n)."""
+    """The upper Cholesky factor of the damped covariance's inverse, (n, n).
+
+    An estimate from few patches may be indefinite: the damping grows until it is not; at the limit every weight is rounded on its own.
+    """
     damping = DAMPING * max(float(np.diag(covariance).mean()), 1e-12)
-    damped = torch.from_numpy(covariance + np.eye(len(covariance)) * damping)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    return np.asarray(torch.linalg.cholesky(inverse, upper=True).numpy(), dtype=np.float64)
+    while True:
+        damped = torch.from_numpy(covariance + np.eye(len(covariance)) * damping)
+        lower, failed = torch.linalg.cholesky_ex(damped)
+        if not failed:
+            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+            if not failed:
+                return np.asarray(upper.numpy(), dtype=np.float64)
+        damping *= 10.0
 
 
 def _rounding_error(flat: F64, frac: F64, bits: int) -> F64:
