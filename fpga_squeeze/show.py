@@ -94,8 +94,10 @@ def verification_table(body: dict[str, Any]) -> Table:
 
     def cell(stage: str, name: str) -> str:
         check = cells.get((stage, name))
-        if check is None or not check["compared"]:
-            return "not compared"
+        if check is None:
+            return "-"
+        if not check["compared"]:
+            return "NOTHING compared"
         return f"{check['compared']:,} equal" if not check["mismatches"] else f"{check['mismatches']:,} of {check['compared']:,} differ"
 
     rows = [(stage, *(cell(stage, name) for name in names)) for stage in stages]
