@@ -15,6 +15,6 @@ from sim.streams import measured
 async def reads(dut: Any) -> None:
     """The first word, after two clock edges."""
     dut.rst.value = 0
-    cocotb.start_soon(Clock(dut.clk, 2, "ns").start())
+    Clock(dut.clk, 2, "ns").start()
     await ClockCycles(dut.clk, 4)
     measured(dut, "q", int(dut.q.value))

@@ -55,16 +55,29 @@ def yosys(script: str, *, timeout_s: float = 300.0, check: bool = True) -> tuple
     return done.returncode, log
 
 
-def read_commands(sources: Sequence[Path], top: str, parameters: Mapping[str, int | str], options: str = "") -> str:
-    """yosys commands that read `sources` and elaborate `top` with `parameters`. Modules are deferred, so default $readmemh names are not opened."""
-    settings = " ".join(f"-chparam {name} {parameter_literal(value)}" for name, value in parameters.items())
-    reads = "\n".join(f"read_verilog -sv -defer {options} {Path(source).resolve()}" for source in sources)
-    return f"{reads}\nhierarchy -check -top {top} {settings}\n"
+def read_commands(sources: Sequence[Path], top: str, parameters: Mapping[str, int | str], folder: Path | None = None) -> str:
+    """yosys commands that read `sources` and elaborate `top` with `parameters`; afterwards the top module has the plain name `top`.
+
+    yosys' own -chparam makes every value unsigned, which turns SHIFT=-2 into 4294967294; so a wrapper written into `folder` (needed only when
+    there are parameters) instantiates `top` with Verilog literals and is deleted again. Modules are read deferred, so default $readmemh names
+    are not opened.
+    """
+    reads = "\n".join(f"read_verilog -sv -defer {Path(source).resolve()}" for source in sources)
+    if not parameters:
+        return f"{reads}\nhierarchy -check -top {top}\n"
+    if folder is None:
+        raise ValueError(f"{top}: a folder for the wrapper was expected with the parameters {dict(parameters)}")
+    settings = ", ".join(f".{name}({parameter_literal(value)})" for name, value in parameters.items())
+    wrapper = folder / "elaborate_wrapper.v"
+    wrapper.write_text(f"module elaborate_wrapper;\n{top} #({settings}) instance_of_top ();\nendmodule\n")
+    inside = f"delete elaborate_wrapper\nhierarchy -check -auto-top\nrename -top {top}\n"
+    return f"{reads}\nread_verilog {wrapper}\nhierarchy -check -top elaborate_wrapper\n{inside}"
 
 
 def elaborate(top: str, sources: Sequence[Path], parameters: Mapping[str, int | str]) -> str:
     """Elaborate `top` and return yosys' log. Raises SimulationError on an error, an implicit wire, a latch, a missing file, a driver problem."""
-    _, log = yosys(read_commands(sources, top, parameters) + "proc\ncheck -assert\n")
+    with tempfile.TemporaryDirectory(prefix="fsq-yosys-") as folder:
+        _, log = yosys(read_commands(sources, top, parameters, Path(folder)) + "proc\ncheck -assert\n")
     check_log(log, f"{top} in yosys")
     for pattern in FATAL_WARNINGS:
         found = re.search(f"^.*(?:{pattern}).*$", log, re.MULTILINE)
@@ -80,8 +93,8 @@ def gate_level(top: str, sources: Sequence[Path], parameters: Mapping[str, int |
     are in the netlist: run it with `run_bench(..., parameters_applied=False)`.
     """
     netlist = folder / f"{top}_gates.v"
-    script = read_commands(sources, top, parameters) + (
-        f"rename -top {top}\nsynth_xilinx -family {family} -flatten -nobram -noiopad -noclkbuf -top {top}\nwrite_verilog -noattr -norename {netlist}\n"
+    script = read_commands(sources, top, parameters, folder) + (
+        f"synth_xilinx -family {family} -flatten -nobram -noiopad -noclkbuf -top {top}\nwrite_verilog -noattr -norename {netlist}\n"
     )
     yosys(script)
     spec = importlib.util.find_spec("pyosys")

@@ -282,7 +282,8 @@ def bench_parameters() -> dict[str, int]:
 
 
 def _main(job_file: str) -> int:
-    from cocotb_tools.runner import get_results, get_runner
+    from cocotb_tools.check_results import get_results
+    from cocotb_tools.runner import get_runner
 
     job = json.loads(Path(job_file).read_text())
     runner = get_runner(job["simulator"])

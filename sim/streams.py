@@ -15,7 +15,7 @@ from typing import Any
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
-from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
+from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource  # type: ignore[import-untyped]
 
 PERIOD_NS = 2
 
@@ -148,7 +148,7 @@ class Bench:
         self.accepted: dict[str, list[int]] = {p: [] for p in inputs}  # cycle number of each beat an input took
         self.rng = random.Random(random.getrandbits(32))
         dut.rst.value = 1
-        cocotb.start_soon(Clock(dut.clk, PERIOD_NS, "ns").start())
+        Clock(dut.clk, PERIOD_NS, "ns").start()
         cocotb.start_soon(self._observe())
         self.sources = {p: AxiStreamSource(AxiStreamBus.from_prefix(dut, p), dut.clk, dut.rst, byte_lanes=1) for p in inputs}
         self.outputs = {p: Output(self, p, p in last) for p in outputs}

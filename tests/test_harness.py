@@ -108,3 +108,14 @@ def test_elaboration_refuses_an_implicit_wire_and_a_latch(tmp_path: Path) -> Non
     )
     with pytest.raises(harness.SimulationError):
         elaborate.elaborate("scope", [scope], {})
+
+
+def test_negative_parameters_reach_yosys_with_their_sign(tmp_path: Path) -> None:
+    elaborate.require_yosys()
+    source = tmp_path / "sign.sv"
+    source.write_text(
+        "module sign #(parameter S = 0) (output wire y);\n"
+        "generate if (S < 0) begin : gen_no\nassign y = missing_wire;\nend endgenerate\nendmodule\n"
+    )
+    with pytest.raises(harness.SimulationError, match="missing_wire"):
+        elaborate.elaborate("sign", [source], {"S": -2})

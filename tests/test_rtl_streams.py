@@ -17,6 +17,11 @@ def lib(*names: str) -> list[Path]:
     return [harness.LIB / f"fsq_{name}.sv" for name in names]
 
 
+def fifo(depth: int, style: int) -> Parameters:
+    """Parameters of fsq_fifo."""
+    return {"WIDTH": 5, "DEPTH": depth, "STYLE": style}
+
+
 def converter(channels: int, bits: int, in_lanes: int, out_lanes: int) -> Parameters:
     """Parameters of fsq_width_converter."""
     return {"CHANNELS": channels, "BITS": bits, "IN_LANES": in_lanes, "OUT_LANES": out_lanes}
@@ -94,7 +99,7 @@ VERILATOR_CASES = [
 ]
 
 SLOW_CASES: list[tuple[str, Parameters]] = [
-    *((("fsq_fifo", {"WIDTH": 5, "DEPTH": depth, "STYLE": style})) for depth in (2, 3, 17, 18, 33) for style in (0, 1, 2)),
+    *[("fsq_fifo", fifo(depth, style)) for depth in (2, 3, 17, 18, 33) for style in (0, 1, 2)],
     *(
         ("fsq_width_converter", converter(*case))
         for case in [
