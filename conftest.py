@@ -1,1 +1,0 @@
-"""Puts the repository root on the import path, so that tests reach the `sim` package."""
