@@ -7,7 +7,7 @@ WORKERS ?= 2
 # Two test processes on two cores: one thread each, or they fight.
 TEST_ENV = OMP_NUM_THREADS=1
 
-.PHONY: help demo test test-all lint setup clean
+.PHONY: help demo test test-all lint setup committed clean
 help:
 	@echo "make demo      set up, export the embedded digit network, run its C simulation, print the memory budget"
 	@echo "make test      set up, then lint, type check and all tests (under 30 minutes on 2 cores)"
@@ -25,6 +25,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	@$(BIN)/fpga-squeeze demo
+
+# The generated sources of the embedded model that the repository holds for readers; a test holds them equal to the templates.
+committed: $(STAMP)
+	$(BIN)/fpga-squeeze export fpga_squeeze/zoo/squeezenet_digits.pt --calibration fpga_squeeze/zoo/digits/calibration -o hls_out/squeezenet_digits
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -251,3 +251,29 @@ def test_config_is_fed_back(digits_out: Path, tmp_path: Path, run_cli: RunCli) -
     for path in sorted((digits_out / "hls").rglob("*")):
         if path.is_file():
             assert path.read_bytes() == (tmp_path / "o" / path.relative_to(digits_out)).read_bytes(), path
+
+
+def test_missing_compiler_is_one_line(digits_out: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(digits_out, out)
+    result = run_cli("verify", out, "--hls", "--cxx", "no-such-g++")
+    assert result.code == 2 and one_line(result.err) and "no-such-g++" in result.err
+
+
+def test_verify_proves_the_digits_and_fails_on_one_flipped_golden_bit(digits_out: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(digits_out, out)
+    result = run_cli("verify", out, "--hls", "--json")
+    body = json.loads(result.out)
+    assert result.code == 0 and body["ok"], result.err
+    hls = [c for c in body["checks"] if c["implementation"] == "hls"]
+    assert len(hls) == 14 and all(c["compared"] > 0 and c["mismatches"] == 0 for c in hls)
+    assert json.loads((out / "report/verification.json").read_text()) == body
+
+    golden = out / "tb_data" / "fire3.squeeze.bin"
+    content = bytearray(golden.read_bytes())
+    content[32 + 5] ^= 1  # one bit of frame 0, channel 0, y 0, x 5
+    golden.write_bytes(bytes(content))
+    broken = run_cli("verify", out, "--hls")
+    assert broken.code == 1
+    assert "DIFFERS hls fire3.squeeze: 1 of" in broken.out and "frame 0, channel 0, y 0, x 5" in broken.out
