@@ -10,13 +10,14 @@ from quant_graphs import fire_network
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import TensorFormat
 from fpga_squeeze.ir import Add, Concat, Conv, GlobalAveragePool, Graph, GraphBuilder, Input, MaxPool, Relu
-from fpga_squeeze.quantize.calibrate import Calibration, TensorStats, calibrate
+from fpga_squeeze.quantize.calibrate import Calibration, calibrate
 from fpga_squeeze.quantize.equalize import channel_scales, rescale
 from fpga_squeeze.quantize.formats import best_format, squared_error
 from fpga_squeeze.quantize.groups import format_groups
 from fpga_squeeze.quantize.legality import verify_quantized
 from fpga_squeeze.quantize.ptq import QuantOptions, quantize
 from fpga_squeeze.quantize.qgraph import QAdd, QConv, QuantGraph
+from fpga_squeeze.quantize.stats import TensorStats
 from fpga_squeeze.quantize.weights import choose_weight_frac, round_weights
 from fpga_squeeze.simulate.evaluate import layer_sqnr
 from fpga_squeeze.simulate.fast import FastSimulator
@@ -181,7 +182,7 @@ def test_equalizing_keeps_the_function(seed: int) -> None:
 
 def test_format_choice_clips_rare_outliers_only() -> None:
     counts = np.zeros(2048, dtype=np.int64)
-    counts[:128] = 1000
+    counts[:512] = 1000
     counts[-1] = 1
     rare = TensorStats(0.0, 16.0, counts)
     often = TensorStats(0.0, 16.0, counts + 1000)

@@ -12,27 +12,13 @@ from numpy.typing import NDArray
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.ir import F64, Graph
 from fpga_squeeze.quantize.equalize import channel_scales, rescale
+from fpga_squeeze.quantize.formats import tensor_factors
+from fpga_squeeze.quantize.stats import BINS, TensorStats
 from fpga_squeeze.simulate.float_model import FloatModel
 
-BINS = 2048
 BATCH = 8
 Progress = Callable[[int, int], None]
 """Called with (done, total) steps."""
-
-
-@dataclass(frozen=True, eq=False)
-class TensorStats:
-    """Range and histogram of one tensor over all calibration images: `counts` int64 (BINS,) over equal bins of [low, high]."""
-
-    low: float
-    high: float
-    counts: NDArray[np.int64]
-
-    @property
-    def centers(self) -> NDArray[np.float64]:
-        """Middle of each bin, (BINS,)."""
-        step = (self.high - self.low) / BINS
-        return np.asarray(self.low + (np.arange(BINS) + 0.5) * step, dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +46,12 @@ class _Ranges:
         return np.maximum(np.abs(self.low), np.abs(self.high))
 
 
-def calibrate(graph: Graph, pixels: NDArray[np.uint8], progress: Progress | None = None) -> Calibration:
+def calibrate(graph: Graph, pixels: NDArray[np.uint8], progress: Progress | None = None, act_bits: int = 8) -> Calibration:
     """Run the lowered float graph over the images twice: channel ranges first, then, equalized, histograms over the tensors' ranges.
 
     Args:
-        graph: lowered, takes raw pixels. `pixels`: uint8 (N, C, H, W), N >= 1.
+        graph: lowered, takes raw pixels. `pixels`: uint8 (N, C, H, W), N >= 1. `act_bits`: width for which the tensors are scaled to fit best;
+            any other width may be quantized to as well.
     Raises:
         InputError: no images, a wrong shape, or values that are not finite.
     """
@@ -86,7 +73,10 @@ def calibrate(graph: Graph, pixels: NDArray[np.uint8], progress: Progress | None
             total += _histogram(values[name], limits[name])
         if progress is not None:
             progress(batches + done + 1, 2 * batches)
-    return Calibration(equalized, pixels, {name: TensorStats(*limits[name], counts[name]) for name in counts})
+    stats = {name: TensorStats(*limits[name], counts[name]) for name in counts}
+    factors = tensor_factors(graph, stats, act_bits)
+    fitted = rescale(graph, {name: scales[name] * factors[name] for name in scales})
+    return Calibration(fitted, pixels, {name: stats[name].scaled(factors[name]) for name in stats})
 
 
 def _traces(graph: Graph, pixels: NDArray[np.uint8]) -> Iterator[dict[str, torch.Tensor]]:

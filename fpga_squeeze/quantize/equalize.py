@@ -10,12 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fpga_squeeze.ir import F64, Add, Concat, Conv, GlobalAveragePool, Graph, Input, MaxPool, Op, replace, rewrite
+from fpga_squeeze.ir import F64, Add, Concat, Conv, GlobalAveragePool, Graph, MaxPool, Op, replace, rewrite
 from fpga_squeeze.quantize.groups import format_groups
 
 STRENGTH = 0.5
 RATIO_LIMIT = 16.0
-FILL = 1.0
 
 
 def rescale(graph: Graph, scales: dict[str, F64]) -> Graph:
@@ -32,11 +31,11 @@ def rescale(graph: Graph, scales: dict[str, F64]) -> Graph:
 def channel_scales(graph: Graph, peaks: dict[str, F64]) -> dict[str, F64]:
     """Factor of every channel of every tensor, (C,) by node name, from its typical largest magnitude `peaks`, (C,) by node name.
 
-    A channel with a smaller peak than its group's largest is raised by (largest / peak) ** STRENGTH, and the group's largest peak comes to lie
-    at a power of two, where the format's range ends.
+    A channel with a smaller peak than its group's largest is raised by (largest / peak) ** STRENGTH: evening out all of the difference
+    would leave the weights that read the channels too uneven.
     """
     channel = tied_channels(graph)
-    groups = _tied_groups(graph, channel)
+    groups = tied_groups(graph)
     count = 1 + max(int(c.max()) for c in channel.values())
     peak, fixed, group = np.zeros(count), np.zeros(count, dtype=bool), np.zeros(count, dtype=np.int64)
     largest = np.zeros(len(graph.nodes))
@@ -45,13 +44,11 @@ def channel_scales(graph: Graph, peaks: dict[str, F64]) -> dict[str, F64]:
         np.maximum.at(peak, c, peaks[n.name])
         largest[groups[n.name]] = max(largest[groups[n.name]], float(peaks[n.name].max()))
         group[c] = groups[n.name]
-    for n in graph.nodes:
-        if isinstance(n.op, Input | GlobalAveragePool) or n.name == graph.output:
-            for name in (n.name, *n.inputs):
-                fixed |= group == groups[name]
+    for g in unscaled_groups(graph):
+        fixed |= group == g
     top = np.where(largest > 0, largest, 1.0)[group]
     raised = np.clip((top / np.where(peak > 0, peak, top)) ** STRENGTH, 1.0, RATIO_LIMIT)
-    factor = np.where(fixed, 1.0, raised * FILL * np.exp2(np.ceil(np.log2(top))) / top)
+    factor = np.where(fixed, 1.0, raised)
     return {name: factor[c] for name, c in channel.items()}
 
 
@@ -75,8 +72,14 @@ def tied_channels(graph: Graph) -> dict[str, NDArray[np.int64]]:
     return numbers
 
 
-def _tied_groups(graph: Graph, channel: dict[str, NDArray[np.int64]]) -> dict[str, int]:
-    """A number for every node: format groups, joined where an addition ties their channels."""
+def unscaled_groups(graph: Graph) -> frozenset[int]:
+    """Numbers of the groups that keep their scale: the image and whatever the class scores are made of."""
+    groups = tied_groups(graph)
+    return frozenset((groups[graph.input.name], groups[graph.output]))
+
+
+def tied_groups(graph: Graph) -> dict[str, int]:
+    """A number for every node: format groups, joined where an addition or the global mean ties their channels."""
     position = {n.name: i for i, n in enumerate(graph.nodes)}
     groups = {name: position[leader] for name, leader in format_groups(graph).items()}
     for n in graph.nodes:

@@ -1,4 +1,4 @@
-"""Activation formats: which tensors share one, and the power-of-two scale of each by least squared error over the calibration images."""
+"""Activation formats: the power-of-two scale of each tensor by least error over the calibration images."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import numpy as np
 
 from fpga_squeeze.fixed_point import TensorFormat
 from fpga_squeeze.ir import Add, Concat, Conv, GlobalAveragePool, Graph, Input, MaxPool
-from fpga_squeeze.quantize.calibrate import Calibration, TensorStats
+from fpga_squeeze.quantize.equalize import tied_groups, unscaled_groups
 from fpga_squeeze.quantize.groups import format_groups
+from fpga_squeeze.quantize.stats import TensorStats
 
 FRAC_LIMIT = 40
+FACTOR_STEPS = 8
+CLIP_WEIGHT = 16.0
 CLIPPING_CANDIDATES = 4
 
 
-def choose_formats(graph: Graph, calibration: Calibration, act_bits: int) -> dict[str, TensorFormat]:
+def choose_formats(graph: Graph, stats: dict[str, TensorStats], act_bits: int) -> dict[str, TensorFormat]:
     """The format of every node but global sums, by name.
 
     Unsigned where all producers of a group rectify (or add rectified values), signed otherwise. The scale has the least squared error over
@@ -33,9 +36,29 @@ def choose_formats(graph: Graph, calibration: Calibration, act_bits: int) -> dic
         else:
             signed = any(_is_signed(graph, name, formats) for name in names)
             read = [name for name in names if _is_read(graph, name)]
-            fmt = best_format(tuple(calibration.stats[name] for name in read), act_bits, signed)
+            fmt = best_format(tuple(stats[name] for name in read), act_bits, signed)
         formats.update(dict.fromkeys(names, fmt))
     return formats
+
+
+def tensor_factors(graph: Graph, stats: dict[str, TensorStats], act_bits: int) -> dict[str, float]:
+    """A factor in [1, 2) for every tensor, by node name, with which the best power-of-two format has the least error.
+
+    Tensors that must keep their scale get 1, tied tensors the same; `rescale` turns the factors into weights.
+    """
+    groups, unscaled = tied_groups(graph), unscaled_groups(graph)
+    factors = dict.fromkeys(groups.values(), 1.0)
+    for group in factors.keys() - unscaled:
+        read = [n.name for n in graph.nodes if groups[n.name] == group and _is_read(graph, n.name)]
+        trials = [2.0 ** (i / FACTOR_STEPS) for i in range(FACTOR_STEPS)]
+
+        def error(factor: float, names: list[str] = read) -> float:
+            scaled = tuple(stats[name].scaled(factor) for name in names)
+            fmt = best_format(scaled, act_bits, signed=any(s.low < 0.0 for s in scaled))
+            return sum(squared_error(s, fmt) for s in scaled) / factor**2
+
+        factors[group] = min(trials, key=error)
+    return {name: factors[group] for name, group in groups.items()}
 
 
 def best_format(stats: tuple[TensorStats, ...], bits: int, signed: bool) -> TensorFormat:
@@ -49,11 +72,15 @@ def best_format(stats: tuple[TensorStats, ...], bits: int, signed: bool) -> Tens
 
 
 def squared_error(stats: TensorStats, fmt: TensorFormat) -> float:
-    """Expected squared error of rounding and clamping the tensor: step^2 / 12 in range, x^2 below half a step, (x - limit)^2 beyond a limit."""
+    """Weighted squared error of rounding and clamping the tensor: step^2 / 12 in range, x^2 below half a step, beyond a limit CLIP_WEIGHT (x - limit)^2.
+
+    Rounding errors are as good as independent and average out in the next layer's sums; clipping errors all have one sign and meet the
+    strong responses that decide the class, hence the weight.
+    """
     x, step = stats.centers, fmt.scale
     clipped = np.clip(x, fmt.qmin * step, fmt.qmax * step)
     rounding = np.where(np.abs(x) < step / 2, x * x, step * step / 12)
-    error = np.where(clipped == x, rounding, (x - clipped) ** 2)
+    error = np.where(clipped == x, rounding, CLIP_WEIGHT * (x - clipped) ** 2)
     return float((error * stats.counts).sum())
 
 

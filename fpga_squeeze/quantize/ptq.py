@@ -54,12 +54,14 @@ def quantize(graph: Graph, calibration: Calibration, options: QuantOptions) -> Q
         raise InputError("quantization: the calibration of this very network was expected, got another one's; calibrate again")
     graph = calibration.graph
     bits = layer_weight_bits(graph, options)
-    formats = choose_formats(graph, calibration, options.act_bits)
+    formats = choose_formats(graph, calibration.stats, options.act_bits)
     propagation = Propagation(graph, calibration.pixels)
     nodes: list[QNode] = []
     for node in graph.nodes:
         op = node.op
         if isinstance(op, Conv):
+            if _makes_scores(graph, node):
+                formats[node.name] = propagation.scores_format(node, op, formats[node.name])
             formats_in_out = formats[node.inputs[0]], formats[node.name]
             quantized: QOp = _quantize_conv(node, op, formats_in_out, bits[node.name], propagation.layer_data(node, op))
         else:
@@ -100,6 +102,12 @@ def _quantize_conv(node: Node, op: Conv, formats: tuple[TensorFormat, TensorForm
     if acc_bits > ACC_BITS_LIMIT:
         raise InputError(f"layer {node.name}: its sums need {acc_bits} bits, the machine's limit is {ACC_BITS_LIMIT}; use fewer bits")
     return QConv(weight.astype(np.int32), bits, frac, bias, shift, op.stride, op.padding, pad_value, acc_bits)
+
+
+def _makes_scores(graph: Graph, node: Node) -> bool:
+    """True when nothing but the final global mean reads the convolution."""
+    readers = graph.consumers(node.name)
+    return len(readers) == 1 and isinstance(readers[0].op, GlobalAveragePool)
 
 
 def _integer_bias(name: str, bias: F64, frac_acc: Int64) -> Int64:
