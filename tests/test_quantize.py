@@ -182,7 +182,7 @@ def test_equalizing_keeps_the_function(seed: int) -> None:
 
 def test_format_choice_clips_rare_outliers_only() -> None:
     counts = np.zeros(2048, dtype=np.int64)
-    counts[:512] = 1000
+    counts[:512] = 100_000
     counts[-1] = 1
     rare = TensorStats(0.0, 16.0, counts)
     often = TensorStats(0.0, 16.0, counts + 1000)
