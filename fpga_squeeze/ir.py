@@ -264,7 +264,10 @@ def _verify_finite(node: Node) -> None:
 
 
 def rewrite(graph: Graph, replacements: dict[str, Op], removed: dict[str, str]) -> Graph:
-    """A new graph: `replacements` changes operators in place, `removed` maps a dropped node to the earlier one that takes over its result. Shapes are inferred again."""
+    """A new graph, its shapes inferred again.
+
+    `replacements` changes operators in place; `removed` maps a dropped node to the earlier one that takes over its result.
+    """
 
     def target(name: str) -> str:
         while name in removed:

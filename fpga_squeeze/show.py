@@ -17,6 +17,8 @@ from fpga_squeeze.verify.checks import Verification
 from fpga_squeeze.zoo import embedded_images, embedded_model_path
 
 DEMO_FRAMES = 10
+DEMO_FPS = 20_000.0
+"""Fast enough for a machine with real parallelism although the network is tiny."""
 
 
 def export_json(result: ExportResult) -> dict[str, object]:
@@ -176,7 +178,7 @@ def demo(folder: Path) -> bool:
     """Export, evaluate, simulate and verify the embedded network; True when everything was equal."""
     out = console()
     out.print("1. Export: the embedded digit network (a small SqueezeNet trained on real handwritten digits) becomes an accelerator.")
-    config = ExportConfig(golden_frames=DEMO_FRAMES)
+    config = ExportConfig(golden_frames=DEMO_FRAMES, target_fps=DEMO_FPS)
     with terminal.progress_bars() as progress:
         result = pipeline.export(embedded_model_path(), folder, str(embedded_images("calibration")), config, progress=progress)
     export_text(result)

@@ -167,8 +167,8 @@ def rtl_design(qgraph: QuantGraph, plan: FoldPlan, options: RtlOptions) -> RtlDe
     digest = options.digest or configuration_digest(qgraph, plan, HlsOptions(options.top, options.part))
     return RtlDesign(
         top=options.top, part=options.part, digest=digest, stages=stages, streams=streams, marks=tuple(marks),
-        engine_idents=tuple(engines.items()), in_bits=first.shape[0] * first.fmt.bits, pixels=first.shape[1] * first.shape[2], classes=last.shape[0], sum_bits=sum_bits,
-        top_k=options.top_k, index_bits=INDEX_BITS, period_ns=f"{1000.0 / plan.clock_mhz:.3f}",
+        engine_idents=tuple(engines.items()), in_bits=first.shape[0] * first.fmt.bits, pixels=first.shape[1] * first.shape[2],
+        classes=last.shape[0], sum_bits=sum_bits, top_k=options.top_k, index_bits=INDEX_BITS, period_ns=f"{1000.0 / plan.clock_mhz:.3f}",
     )  # fmt: skip
 
 

@@ -33,7 +33,9 @@ VERILATOR_ARGS = (
 ICARUS_ARGS = ("-Wimplicit",)
 
 # What a simulator says in passing, with exit code 0, although the design is wrong.
-FATAL = re.compile(r"^.*(?:[Uu]nable to open .*for reading|\$readmem[hb].*(?:not enough|too many|[Ww]arning|[Ee]rror|[Nn]ot found)|[Ii]mplicit).*$", re.MULTILINE)
+FATAL = re.compile(
+    r"^.*(?:[Uu]nable to open .*for reading|\$readmem[hb].*(?:not enough|too many|[Ww]arning|[Ee]rror|[Nn]ot found)|[Ii]mplicit).*$", re.MULTILINE
+)
 
 
 class RunError(Exception):
