@@ -19,6 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,6 +114,18 @@ def check_memories(network: dict, folder: Path) -> None:
             raise RunError(f"{path}: {memory['rows']} rows of {memory['digits']} digits were expected, got {len(rows)} rows; export again")
 
 
+def copy_memories(network: dict, weights: Path, rtl_dir: Path | None, run_folder: Path) -> None:
+    """Memory files into the run folder, where relative names resolve: ours, checked, or whatever another machine brings."""
+    if rtl_dir is None:
+        check_memories(network, weights)
+        shutil.copytree(weights, run_folder / "weights")
+        return
+    for path in sorted(p for p in rtl_dir.rglob("*") if p.suffix in (".dat", ".hex", ".mem")):
+        target = run_folder / path.relative_to(rtl_dir)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+
+
 def write_streams(network: dict, data: Path, run: Path, frames: int | None, ports_only: bool) -> tuple[int, dict]:
     """The text files of the testbench from golden tensors. Returns the number of frames and the description of m_axis."""
     count = None
@@ -127,7 +140,7 @@ def write_streams(network: dict, data: Path, run: Path, frames: int | None, port
     text = st.stream_text(sums, last["shape"], 1, last["bits"], count)
     (run / f"{last['name']}.txt").write_text(text)
     k = network["top_k"]
-    output = {**last, "name": "m_axis", "stage": "m_axis"}
+    output = {**last, "name": "m_axis", "stage": network["top"]}
     if k:
         text, classes, bits = "", network["classes"], network["sum_bits"]
         for frame in range(count):
@@ -160,12 +173,22 @@ def sources_of(out: Path, network: dict, rtl_dir: Path | None) -> list[Path]:
     return [*machine, *bench]
 
 
-def build(runner, simulator: str, top: str, sources: Sequence[Path], folder: Path, waves: bool, ports_only: bool) -> float:
+def port_defines(top: str, sources: Sequence[Path], ports_only: bool) -> dict[str, int]:
+    """Which ports the testbench uses of the machine: all signals, the top's ports, or these as Vitis HLS names them."""
+    if not ports_only:
+        return {}
+    text = "".join(p.read_text(errors="replace") for p in sources if p.stem == top)
+    if not re.search(rf"\bmodule\s+{top}\b", text):
+        raise RunError(f"--rtl-dir: a file {top}.v or {top}.sv with the module {top} was expected")
+    return {"FSQ_PORTS_ONLY": 1, **({"FSQ_HLS_PORTS": 1} if re.search(r"\bs_axis_TDATA\b", text) else {})}
+
+
+def build(runner, simulator: str, top: str, sources: Sequence[Path], folder: Path, waves: bool, defines: dict[str, int]) -> float:
     """Build unless an equal build is there; returns seconds."""
     args = list(VERILATOR_ARGS if simulator == "verilator" else ICARUS_ARGS)
     if simulator == "verilator" and waves:
         args.append("--trace-fst")
-    key = hashlib.sha256(repr((simulator, args, waves, ports_only, sys.version)).encode())
+    key = hashlib.sha256(repr((simulator, args, waves, defines, sys.version)).encode())
     for source in sources:
         key.update(source.name.encode() + b"\0" + source.read_bytes())
     stamp = folder / "built"
@@ -177,7 +200,7 @@ def build(runner, simulator: str, top: str, sources: Sequence[Path], folder: Pat
     try:
         runner.build(
             sources=sources, hdl_toplevel=f"tb_{top}", build_args=args, build_dir=folder, always=True, timescale=("1ns", "1ps"), waves=waves,
-            defines={"FSQ_PORTS_ONLY": 1} if ports_only else {}, log_file=log,
+            defines=defines, log_file=log,
         )  # fmt: skip
     except (SystemExit, RuntimeError, subprocess.CalledProcessError) as error:
         raise RunError(f"the RTL does not build on {simulator}: {first_error(log)}", "failed") from error
@@ -205,10 +228,7 @@ def simulate(args: argparse.Namespace, network: dict) -> dict:
     run_folder = folder / "run"
     shutil.rmtree(run_folder, ignore_errors=True)
     run_folder.mkdir(parents=True)
-    weights = (args.weights or out / "rtl" / "weights").resolve()
-    if not ports_only:
-        check_memories(network, weights)
-        shutil.copytree(weights, run_folder / "weights")
+    copy_memories(network, out / "rtl" / "weights", args.rtl_dir, run_folder)
     frames, output = write_streams(network, args.data or out / "tb_data", run_folder, args.frames, ports_only)
     runs = profile_runs(args.stalls)
     for run in runs:
@@ -219,12 +239,13 @@ def simulate(args: argparse.Namespace, network: dict) -> dict:
 
     runner = get_runner(args.sim)
     say(args, f"BUILD {args.sim}")
-    build_seconds = build(runner, args.sim, top, sources_of(out, network, args.rtl_dir), folder, args.waves, ports_only)
+    sources = sources_of(out, network, args.rtl_dir)
+    build_seconds = build(runner, args.sim, top, sources, folder, args.waves, port_defines(top, sources, ports_only))
     say(args, f"RUN {args.sim}")
     poll = max(500, min(20000, network["interval_cycles"] // 8))
     job = {
         "network": network, "output": output, "runs": runs, "frames": frames, "ports_only": ports_only, "result": str(run_folder / "result.json"),
-        "poll_cycles": poll, "idle_cycles": max(20000, 4 * poll),
+        "poll_cycles": poll, "idle_cycles": max(8000, 4 * poll),
     }  # fmt: skip
     (run_folder / "job.json").write_text(json.dumps(job))
     started = time.monotonic()
@@ -238,21 +259,46 @@ def simulate(args: argparse.Namespace, network: dict) -> dict:
 
 
 def run_test(args: argparse.Namespace, runner, top: str, folder: Path, run_folder: Path) -> None:
-    """The cocotb test in its own process; its output goes to run.log and, with --progress, its progress lines to stdout."""
+    """The cocotb test in its own process; its output goes to run.log, its progress lines to stdout too with --progress."""
     log = folder / "run.log"
+    log.unlink(missing_ok=True)
     environment = {"FSQ_JOB": str(run_folder / "job.json"), "COCOTB_ANSI_OUTPUT": "0", "COCOTB_LOG_LEVEL": os.environ.get("COCOTB_LOG_LEVEL", "INFO")}
+    over = threading.Event()
+    follower = threading.Thread(target=follow, args=(log, over), daemon=True)
+    if args.progress:
+        follower.start()
     try:
         runner.test(
             test_module=f"test_{top}", hdl_toplevel=f"tb_{top}", hdl_toplevel_lang="verilog", build_dir=folder, test_dir=run_folder,
-            results_xml=str(run_folder / "results.xml"), extra_env=environment, waves=args.waves, timescale=("1ns", "1ps"),
-            log_file=None if args.progress else log,
+            results_xml=str(run_folder / "results.xml"), extra_env=environment, waves=args.waves, timescale=("1ns", "1ps"), log_file=log,
         )  # fmt: skip
     except SystemExit:
         pass  # a failing simulator; what it left behind is judged below
+    finally:
+        over.set()
+        if args.progress:
+            follower.join()
     if not (run_folder / "result.json").is_file():
         raise RunError(f"the simulation broke off: {first_error(log)}", "failed")
-    if log.is_file() and not args.progress and (found := FATAL.search(log.read_text(errors="replace"))):
+    if log.is_file() and (found := FATAL.search(log.read_text(errors="replace"))):
         raise RunError(f"the simulation lacks a file: {found.group(0).strip()}", "failed")
+
+
+def follow(log: Path, over: threading.Event) -> None:
+    """Pass on the progress lines of a growing log."""
+    position, rest = 0, ""
+    while True:
+        last = over.wait(0.2)
+        if log.is_file():
+            with log.open(errors="replace") as text:
+                text.seek(position)
+                *lines, rest = (rest + text.read()).split("\n")
+                position = text.tell()
+            for line in lines:
+                if line.startswith("PROGRESS "):
+                    print(line, flush=True)
+        if last:
+            return
 
 
 def say(args: argparse.Namespace, line: str) -> None:
@@ -268,7 +314,10 @@ def table(result: dict, complaints) -> tuple[list[str], bool]:
         wrong = complaints(run)
         good = good and not wrong
         lines.append(f"{result['simulator']}, {run['frames']} frames, stalls {run['name']}: {'every value equal' if not wrong else 'FAILED'}")
-        lines += [f"  {row['stage']:<24} {row['compared']:>10} compared {row['mismatches']:>8} differ" for row in run["rows"]]
+        lines.append(f"  {'stage':<24} {'compared':>10} {'differ':>8} {'beats':>9} {'blocked':>9} {'starved':>9} cycles")
+        for row in run["rows"]:
+            counts = f"{row['compared']:>10} {row['mismatches']:>8} {row['beats']:>9} {row['blocked_cycles']:>9} {row['starved_cycles']:>9}"
+            lines.append(f"  {row['stage']:<24} {counts}")
         lines += [f"  {line}" for line in wrong]
         lines.append(
             f"  interval {run['interval_cycles']} cycles (predicted {result['predicted_interval_cycles']}), latency {run['latency_cycles']} cycles, "
@@ -287,7 +336,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--waves", action="store_true", help="write a waveform file into the build folder")
     parser.add_argument("--rtl-dir", type=Path, help="Verilog of another machine with the same ports; only m_axis is compared")
     parser.add_argument("--data", type=Path, help="folder of golden tensors (../tb_data)")
-    parser.add_argument("--weights", type=Path, help="folder of memory files (../rtl/weights)")
     parser.add_argument("--build", type=Path, help="folder for what the simulator builds (../build/sim-...)")
     parser.add_argument("--json", type=Path, help="write the outcome to this file")
     parser.add_argument("--progress", action="store_true", help="print every step and the frames done")
