@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fpga_squeeze.emit.golden import golden_files
 from fpga_squeeze.emit.rtl import RtlOptions
 from fpga_squeeze.errors import CheckFailedError, InputError, ToolMissingError
 from fpga_squeeze.hardware.folding import plan_machine
@@ -266,3 +269,24 @@ def test_real_network_at_full_size(version: str, classes: int, tmp_path: Path) -
     assert result.interval_cycles is not None and result.interval_cycles <= 1.01 * plan.interval_cycles
     assert result.latency_cycles is not None and result.latency_cycles <= 1.8 * plan.interval_cycles
     print(replace(result, losses=(), fifo_marks=()))
+
+
+def test_make_in_the_sim_folder_needs_no_package(small: tuple[QuantGraph, FoldPlan], tmp_path: Path) -> None:
+    """`make -C OUT/sim` runs on the golden data, prints a table, and fails when the RTL differs."""
+    require("icarus")
+    out = write(tmp_path, *small)
+    pixels = random_pixels(small[0], 2)
+    for name, content in golden_files(*small, pixels, FastSimulator(small[0]).trace(pixels)).items():
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_bytes(content)
+    assert not [p.name for p in (out / "sim").glob("*.py") if "fpga_squeeze" in p.read_text()]
+    command = ["make", "-C", str(out / "sim"), f"PYTHON={sys.executable}", "SIM=icarus", "STALLS=random:4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "icarus, 2 frames, stalls random:4: every value equal" in done.stdout
+    flip_bit(out, "conv10_weights.hex", 0, 6)
+    done = subprocess.run([*command, "FRAMES=1"], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode != 0
+    assert re.search(r"conv10: \d+ of 90 values differ; the first at frame 0, channel \d, y \d, x \d", done.stdout), done.stdout
+    done = subprocess.run([*command, "FRAMES=3"], capture_output=True, text=True, check=False, timeout=300)
+    assert "error: --frames 3: 1 to 2 was expected" in done.stderr

@@ -90,7 +90,9 @@ def profile_runs(profile: str | None) -> list[dict]:
         if kind == "random" and (m := re.fullmatch(r"(\d+)(?:-(\d+))?", argument or "1")):
             for seed in range(int(m[1]), int(m[2] or m[1]) + 1):
                 chance = random.Random(seed)
-                masks = [[chance.choice((0, 1, 3, 7, 31)), chance.choice((0, 1, 3, 7, 31))] for _ in range(2)]
+                # Closed no more than twice as long as open: the bursts and silences beyond that are the other profiles' work.
+                opens = [chance.choice((0, 1, 3, 7, 31)) for _ in range(2)]
+                masks = [[on, chance.choice([off for off in (0, 1, 3, 7, 15) if off <= 2 * on + 1])] for on in opens]
                 runs.append({"name": f"random:{seed}", "seed": seed * 0x9E3779B1 + 1, "in": masks[0], "out": masks[1]})
             continue
         if argument or kind not in ("none", "input", "output", "adversarial", "reset", "tlast"):
