@@ -49,6 +49,7 @@ def export(
     clock_mhz: Annotated[float | None, typer.Option(metavar="F", help="Clock. [default: 200]")] = None,
     golden_frames: Annotated[int | None, typer.Option(metavar="N", help="Calibration images kept as golden test frames. [default: 2]")] = None,
     top: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the top function. [default: squeezenet]")] = None,
+    rtl_top_k: Annotated[int | None, typer.Option(metavar="K", help="RTL output: the K best classes instead of every sum. [default: 0, every sum]")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write into a non-empty folder that is no earlier export.")] = False,
     json_output: Json = False,
 ) -> None:
@@ -63,7 +64,7 @@ def export(
     options = base.updated(
         arch=arch, input_size=input_size, ceil_mode=ceil_mode, conv10_padding=conv10_padding, preprocess=preprocess,
         weight_bits=weight_bits, act_bits=act_bits, layer_bits=parse_layer_bits(layer_bits) or None, budget=budget,
-        device=device, target_fps=target_fps, clock_mhz=clock_mhz, golden_frames=golden_frames, top=top,
+        device=device, target_fps=target_fps, clock_mhz=clock_mhz, golden_frames=golden_frames, top=top, rtl_top_k=rtl_top_k,
     )  # fmt: skip
     with terminal.progress_bars() as progress:
         result = pipeline.export(model, out, calibration, options, force, progress)
@@ -98,20 +99,30 @@ def simulate(
 def verify(
     out: OutFolder,
     hls: Annotated[bool, typer.Option("--hls", help="C simulation of the generated HLS C++.")] = False,
+    rtl: Annotated[bool, typer.Option("--rtl", help="Simulation of the generated RTL, the whole network.")] = False,
+    sim: Annotated[str, typer.Option("--sim", metavar="NAME", help="RTL simulator: verilator or icarus.")] = "verilator",
     frames: Annotated[int | None, typer.Option(metavar="N", help="Golden frames to use. [default: all in tb_data]")] = None,
+    stalls: Annotated[
+        str | None, typer.Option(metavar="PROFILE", help="random:SEED, random:A-B, input, output, adversarial, reset, tlast; several with commas.")
+    ] = None,
+    waves: Annotated[bool, typer.Option("--waves", help="Write waveforms into OUT/build.")] = False,
+    rtl_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Simulate the Verilog in DIR instead, such as Vitis HLS made from OUT/hls; same ports.")
+    ] = None,
     hls_include: Annotated[Path | None, typer.Option(metavar="DIR", help="Headers of a real Vitis HLS installation instead of the open ones.")] = None,
     cxx: Annotated[str | None, typer.Option(metavar="PROGRAM", help="C++ compiler. [default: $CXX or g++]")] = None,
     json_output: Json = False,
 ) -> None:
-    """Hold every implementation against the golden simulator, stage by stage, bit by bit. Without a choice, all that this version has.
+    """Hold every implementation against the golden simulator, stage by stage, bit by bit. Without a choice, HLS and RTL.
 
-    Example: fpga-squeeze verify out --hls
+    Example: fpga-squeeze verify out --rtl --sim verilator
     """
     from fpga_squeeze import jobs, show, terminal
+    from fpga_squeeze.verify.checks import VerifyOptions
 
-    del hls  # the only hardware implementation so far: chosen or not, it runs
+    options = VerifyOptions(hls, rtl, frames, hls_include, cxx, sim, stalls, waves, rtl_dir)
     with terminal.progress_bars() as progress:
-        result = jobs.verify(out, frames, hls_include, cxx, progress)
+        result = jobs.verify(out, options, progress)
     if json_output:
         terminal.print_json(result.to_json())
     else:

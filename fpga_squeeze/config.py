@@ -20,6 +20,7 @@ class ExportConfig:
     """What `export` can be told, apart from the model, the calibration images and the output folder.
 
     None means "as the architecture implies"; the export prints what was assumed. `budget` is a size such as "10MB" (10,000,000 bytes).
+    `rtl_top_k` above 0 lets the RTL send the best classes only, as {class index, sum} beats.
     """
 
     arch: str = "auto"
@@ -36,6 +37,7 @@ class ExportConfig:
     clock_mhz: float = 200.0
     golden_frames: int = 2
     top: str = "squeezenet"
+    rtl_top_k: int = 0
 
     def __post_init__(self) -> None:
         _in_range("--weight-bits", self.weight_bits, *WEIGHT_BITS)
@@ -47,6 +49,7 @@ class ExportConfig:
         if self.conv10_padding is not None:
             _in_range("--conv10-padding", self.conv10_padding, 0, 8)
         _in_range("--golden-frames", self.golden_frames, 1, 1000)
+        _in_range("--rtl-top-k", self.rtl_top_k, 0, 100)
         _positive("--target-fps", self.target_fps, 1e6)
         _positive("--clock-mhz", self.clock_mhz, 2000.0)
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", self.top):

@@ -16,7 +16,7 @@ from fpga_squeeze.pipeline import Export, Progress, no_progress
 from fpga_squeeze.simulate.evaluate import EvaluationResult, LayerSqnr, layer_sqnr, top_k
 from fpga_squeeze.simulate.evaluate import evaluate as run_evaluation
 from fpga_squeeze.simulate.fast import FastSimulator
-from fpga_squeeze.verify.checks import Verification, verify_export
+from fpga_squeeze.verify.checks import Verification, VerifyOptions, verify_export
 
 REPORTS = ("memory_budget", "performance", "layers", "accuracy", "verification")
 
@@ -106,10 +106,10 @@ def evaluate(out: Path, folder: Path, labels: Path | None, limit: int | None, pr
     return report
 
 
-def verify(out: Path, frames: int | None, hls_include: Path | None, cxx: str | None, progress: Progress = no_progress) -> Verification:
+def verify(out: Path, options: VerifyOptions, progress: Progress = no_progress) -> Verification:
     """Every implementation against the golden simulator; also written to report/verification.json."""
     opened: Export = pipeline.open_export(out)
-    result = verify_export(opened, frames, hls_include, cxx, progress)
+    result = verify_export(opened, options, progress)
     writer.write_report(opened.out, "report/verification.json", result.to_json())
     return result
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from fpga_squeeze import passes
 from fpga_squeeze.config import ExportConfig
-from fpga_squeeze.emit import golden, hls, writer
+from fpga_squeeze.emit import golden, hls, rtl, writer
 from fpga_squeeze.emit.hls_context import HlsOptions
+from fpga_squeeze.emit.rtl_context import RtlOptions
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware import devices, folding
 from fpga_squeeze.hardware.devices import Device
@@ -113,6 +114,7 @@ def export(
     files.update(_model_files(graph, qgraph, plan, loaded, config))
     files.update(golden.golden_files(qgraph, plan, frames, traces))
     files.update(hls.emit_hls(qgraph, plan, hls_options(config, device)))
+    files.update(rtl.emit_rtl(qgraph, plan, rtl_options(config, device)))
     files["report/memory_budget.json"] = _json(budget.to_json())
     files["report/memory_budget.md"] = budget.to_markdown().encode()
     files["report/performance.json"] = _json(performance.to_json())
@@ -129,6 +131,11 @@ def load_options(config: ExportConfig) -> LoadOptions:
 def hls_options(config: ExportConfig, device: Device | None) -> HlsOptions:
     """The part of the options that the HLS emitter reads: without a device its default part stands in the Vitis scripts."""
     return HlsOptions(top=config.top, part=device.part) if device else HlsOptions(top=config.top)
+
+
+def rtl_options(config: ExportConfig, device: Device | None) -> RtlOptions:
+    """The part of the options that the RTL emitter reads."""
+    return RtlOptions(top=config.top, top_k=config.rtl_top_k, part=device.part) if device else RtlOptions(top=config.top, top_k=config.rtl_top_k)
 
 
 def open_export(out: Path) -> Export:

@@ -13,7 +13,7 @@ from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.hardware.devices import load_devices
 from fpga_squeeze.pipeline import ExportResult
 from fpga_squeeze.terminal import bytes_text, console, table
-from fpga_squeeze.verify.checks import Verification
+from fpga_squeeze.verify.checks import Verification, VerifyOptions
 from fpga_squeeze.zoo import embedded_images, embedded_model_path
 
 DEMO_FRAMES = 10
@@ -81,10 +81,28 @@ def verify_text(result: Verification) -> None:
             out.print(f"DIFFERS {row.describe()}")
     for fault in result.faults:
         out.print(f"FAULT {fault}")
+    if result.rtl is not None:
+        out.print(rtl_line(result.rtl.to_json()))
     compared = sum(row.compared for row in result.checks)
     wrong = sum(row.mismatches for row in result.checks)
     verdict = "equal, bit by bit" if result.ok else f"NOT equal: {wrong:,} values differ" if wrong else "NOT proven, see above"
     out.print(f"{compared:,} values of {result.frames} frames compared: {verdict}.")
+
+
+def rtl_line(rtl: dict[str, Any]) -> str:
+    """Cycles of an RTL simulation: interval measured beside predicted, latency, frames a second, the fullest FIFO."""
+    if rtl["latency_cycles"] is None:
+        return f"{rtl['simulator']}: no frame came out."
+    parts = [f"{rtl['simulator']}: first frame after {rtl['latency_cycles']:,} cycles"]
+    if rtl["interval_cycles"]:
+        parts.append(
+            f"{rtl['interval_cycles']:,} cycles between frames ({rtl['predicted_interval_cycles']:,} predicted), "
+            f"{rtl['fps']:.1f} frames/s at {rtl['clock_mhz']:g} MHz, MAC efficiency {rtl['mac_efficiency']:.3f}"
+        )
+    if rtl["fifos"]:
+        full = max(rtl["fifos"], key=lambda f: f["high_water"] / f["depth"])
+        parts.append(f"fullest FIFO {full['link']}: {full['high_water']} of {full['depth']} beats")
+    return "; ".join(parts) + "."
 
 
 def verification_table(body: dict[str, Any]) -> Table:
@@ -152,6 +170,8 @@ def report_text(folder: Path, body: dict[str, Any]) -> None:
     out.print()
     if body["verification"]:
         out.print(verification_table(body["verification"]))
+        if body["verification"].get("rtl"):
+            out.print(rtl_line(body["verification"]["rtl"]))
     else:
         out.print(f"Verification: not run; run fpga-squeeze verify {folder}")
 
@@ -188,7 +208,7 @@ def demo(folder: Path) -> bool:
     _accuracy(accuracy.to_json())
     out.print(f"\n3. C simulation of the generated HLS C++ on {DEMO_FRAMES} digits, every stage against the simulator.")
     with terminal.progress_bars() as progress:
-        proof = jobs.verify(folder, None, None, None, progress)
+        proof = jobs.verify(folder, VerifyOptions(hls=True), progress)
     verify_text(proof)
     if proof.ok:
         out.print(f"\nProven: the C++ in {folder / 'hls'} computes the very integers of the simulator, at every stage.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fpga_squeeze import pipeline
 from fpga_squeeze.config import load_config
-from fpga_squeeze.emit import golden, hls, writer
+from fpga_squeeze.emit import golden, hls, rtl, writer
 from fpga_squeeze.simulate.fast import FastSimulator
 
 OUT = Path(__file__).parent.parent / "hls_out" / "squeezenet_digits"
@@ -25,8 +25,9 @@ def test_sources_and_golden_data_equal_a_fresh_emission() -> None:
     plan = pipeline.open_plan(opened)
     frames = golden.read_frames(OUT, opened.qgraph)
     fresh = hls.emit_hls(opened.qgraph, plan, pipeline.hls_options(load_config(OUT / "model/build.toml"), None))
+    fresh.update(rtl.emit_rtl(opened.qgraph, plan, pipeline.rtl_options(load_config(OUT / "model/build.toml"), None)))
     fresh.update(golden.golden_files(opened.qgraph, plan, frames, FastSimulator(opened.qgraph).trace(frames)))
-    on_disk = committed("hls", "tb_data")
+    on_disk = committed("hls", "rtl", "sim", "tb_data")
     assert sorted(fresh) == sorted(on_disk), REFRESH
     differing = [name for name in sorted(fresh) if fresh[name] != on_disk[name]]
     assert not differing, f"{differing[:3]} differ: {REFRESH}"

@@ -12,6 +12,7 @@ from conftest import RunCli
 
 from fpga_squeeze import jobs, pipeline
 from fpga_squeeze.config import ExportConfig
+from fpga_squeeze.verify.checks import VerifyOptions
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def test_v11_budget_is_the_sum_of_its_rows_and_below_1_6_mb(v11: Path) -> None:
 
 
 def test_v11_c_simulation_of_two_frames_equals_the_simulator_at_every_stage(v11: Path) -> None:
-    result = jobs.verify(v11, None, None, None)
+    result = jobs.verify(v11, VerifyOptions(hls=True))
     assert result.ok, [row.describe() for row in result.checks if not row.ok] + list(result.faults)
     hls = {row.stage: row.compared for row in result.checks if row.implementation == "hls"}
     assert result.frames == 2 and hls["conv1"] == 2 * 64 * 111 * 111 and hls["pool10"] == 2 * 1000

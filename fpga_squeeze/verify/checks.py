@@ -15,6 +15,7 @@ from fpga_squeeze.hardware.plan import ExpandStage, FoldPlan, GlobalSumStage, Po
 from fpga_squeeze.quantize.qgraph import QuantGraph
 from fpga_squeeze.simulate.fast import FastSimulator
 from fpga_squeeze.simulate.reference import run_reference
+from fpga_squeeze.verify.cosim import RtlResult, run_rtl
 from fpga_squeeze.verify.csim import run_csim
 from fpga_squeeze.verify.result import CheckRow, Difference
 
@@ -26,6 +27,24 @@ REFERENCE_FRAMES = 1
 
 
 @dataclass(frozen=True)
+class VerifyOptions:
+    """What `verify` runs. Neither `hls` nor `rtl` chosen means both. `simulator`: "verilator" or "icarus"; `stalls`: a profile of OUT/sim/run.py.
+
+    `rtl_dir`: Verilog of another machine with the same ports, such as Vitis HLS writes from OUT/hls; only its output port is compared.
+    """
+
+    hls: bool = False
+    rtl: bool = False
+    frames: int | None = None
+    hls_include: Path | None = None
+    cxx: str | None = None
+    simulator: str = "verilator"
+    stalls: str | None = None
+    waves: bool = False
+    rtl_dir: Path | None = None
+
+
+@dataclass(frozen=True)
 class Verification:
     """Every check that ran."""
 
@@ -33,6 +52,7 @@ class Verification:
     frames: int
     faults: tuple[str, ...] = ()
     """What went wrong besides a differing value, such as a missing tlast or beats left in a stream."""
+    rtl: RtlResult | None = None
 
     @property
     def ok(self) -> bool:
@@ -53,7 +73,8 @@ class Verification:
                     "first_difference": vars(first) if first else None,
                 }
             )
-        return {"ok": self.ok, "frames": self.frames, "checks": rows, "faults": list(self.faults)}
+        rtl = self.rtl.to_json() if self.rtl else None
+        return {"ok": self.ok, "frames": self.frames, "checks": rows, "faults": list(self.faults), "rtl": rtl}
 
 
 def stage_tensor(stage: Stage) -> str:
@@ -92,21 +113,34 @@ def check_simulators(qgraph: QuantGraph, plan: FoldPlan, pixels: NDArray[np.uint
     return tuple(rows)
 
 
-def verify_export(opened: Export, frames: int | None, hls_include: Path | None, cxx: str | None, progress: Progress) -> Verification:
-    """All checks of an export folder: simulators against each other, then the C simulation against the golden tensors.
+def verify_export(opened: Export, options: VerifyOptions, progress: Progress) -> Verification:
+    """The chosen checks of an export folder: simulators against each other, C simulation and RTL simulation against the golden simulator.
 
     Raises:
-        InputError: `frames` out of range, or files missing. ToolMissingError: no compiler or headers.
+        InputError: `frames` out of range, or files missing. ToolMissingError: no compiler, headers or simulator.
     """
     from fpga_squeeze.pipeline import open_plan
 
     pixels = read_frames(opened.out, opened.qgraph)
-    if frames is not None and not 1 <= frames <= len(pixels):
-        raise InputError(f"--frames: 1 to {len(pixels)} was expected (the golden frames of this export; more with export --golden-frames), got {frames}")
-    count = len(pixels) if frames is None else frames
+    if options.frames is not None and not 1 <= options.frames <= len(pixels):
+        raise InputError(
+            f"--frames: 1 to {len(pixels)} was expected (the golden frames of this export; more with export --golden-frames), got {options.frames}"
+        )
+    count = len(pixels) if options.frames is None else options.frames
     plan = open_plan(opened)
     progress("simulators", 0, 0)
     rows = check_simulators(opened.qgraph, plan, pixels[:count])
-    progress("C simulation", 0, 0)
-    result = run_csim(opened.out, count, hls_include, cxx, lambda line: progress(line, 0, 0))
-    return Verification(rows + tuple(result.rows), count, result.faults)
+    faults: tuple[str, ...] = ()
+    both = options.hls == options.rtl
+    if options.hls or both:
+        progress("C simulation", 0, 0)
+        csim = run_csim(opened.out, count, options.hls_include, options.cxx, lambda line: progress(line, 0, 0))
+        rows, faults = rows + csim.rows, faults + csim.faults
+    rtl = None
+    if options.rtl or both:
+        rtl = run_rtl(
+            opened.out, opened.qgraph, plan, pixels[:count], simulator=options.simulator, stalls=options.stalls, waves=options.waves,
+            progress=progress, rtl_dir=options.rtl_dir,
+        )  # fmt: skip
+        rows, faults = rows + rtl.rows, faults + rtl.faults
+    return Verification(rows, count, faults, rtl)
