@@ -245,7 +245,6 @@ def test_digits_on_icarus(tmp_path: Path) -> None:
     assert result.ok, result.first_failure
 
 
-@pytest.mark.slow
 def test_digits_on_icarus_with_twenty_seeds(tmp_path: Path) -> None:
     require("icarus")
     qgraph, plan, pixels = digits(250_000.0, 1)
