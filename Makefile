@@ -7,7 +7,7 @@ WORKERS ?= 2
 # Two test processes on two cores: one thread each, or they fight.
 TEST_ENV = OMP_NUM_THREADS=1
 
-.PHONY: help demo test test-all lint setup committed clean
+.PHONY: help demo test test-all lint setup committed icarus clean
 help:
 	@echo "make demo      set up, export the embedded digit network, run its C simulation, print the memory budget"
 	@echo "make test      set up, then lint, type check and all tests (under 30 minutes on 2 cores)"
@@ -35,10 +35,16 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint
+# Icarus comes from the distribution: installed when this is root on Debian or Ubuntu; without it its tests skip and say so.
+icarus:
+	@command -v iverilog >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  { apt-get update -qq && apt-get install -y -qq iverilog ccache; } >/dev/null 2>&1; } || \
+	  echo "Icarus Verilog is not installed; its tests will be skipped (sudo apt-get install iverilog ccache)"
+
+test: lint icarus
 	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
-test-all: lint
+test-all: lint icarus
 	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 clean:
