@@ -12,7 +12,7 @@ SOURCES = [harness.LIB / f"fsq_{name}.sv" for name in NAMES]
 Fold = tuple[int, int, int]
 
 
-def _run(
+def run_expand(
     channels: tuple[int, int, int], e1: Fold, e3: Fold, lanes: int, simulator: str = "icarus", *,
     size: tuple[int, int] = (4, 5), kernel: int = 3, stalls: str = "half/half none/heavy", depths: dict[str, int] | None = None, **bits: int,
 ) -> harness.BenchResult:  # fmt: skip
@@ -40,14 +40,14 @@ def _run(
 ])  # fmt: skip
 def test_bit_exact(channels: tuple[int, int, int], e1: Fold, e3: Fold, lanes: int) -> None:
     harness.require("icarus")
-    result = _run(channels, e1, e3, lanes)
+    result = run_expand(channels, e1, e3, lanes)
     assert result.tests == 3
     assert result.measured("ratio") <= 1.01
 
 
 def test_no_bubble_when_both_engines_and_the_output_are_equally_slow() -> None:
     harness.require("icarus")
-    result = _run((8, 8, 8), (1, 8, 1), (2, 4, 9), 2, stalls="light/light")
+    result = run_expand((8, 8, 8), (1, 8, 1), (2, 4, 9), 2, stalls="light/light")
     assert result.measured("interval") == 160
     assert result.measured("e1_high_water") <= 4
     assert result.measured("e3_high_water") <= 8
@@ -55,15 +55,15 @@ def test_no_bubble_when_both_engines_and_the_output_are_equally_slow() -> None:
 
 def test_a_fifo_too_shallow_costs_throughput_but_never_deadlocks() -> None:
     harness.require("icarus")
-    result = _run((8, 8, 8), (1, 8, 1), (2, 4, 9), 2, stalls="light/light", depths={"E1_DEPTH": 1, "E3_DEPTH": 1, "CENTRE_DEPTH": 1})
+    result = run_expand((8, 8, 8), (1, 8, 1), (2, 4, 9), 2, stalls="light/light", depths={"E1_DEPTH": 1, "E3_DEPTH": 1, "CENTRE_DEPTH": 1})
     assert result.measured("ratio") > 1.05
 
 
 def test_5x5_and_wide_numbers() -> None:
     harness.require("icarus")
-    _run((2, 2, 2), (1, 1, 1), (2, 2, 5), 1, size=(3, 4), kernel=5, weight_bits=5, act_bits=12, out_bits=10)
+    run_expand((2, 2, 2), (1, 1, 1), (2, 2, 5), 1, size=(3, 4), kernel=5, weight_bits=5, act_bits=12, out_bits=10)
 
 
 def test_on_verilator() -> None:
     harness.require("verilator")
-    assert _run((4, 4, 4), (2, 2, 1), (2, 2, 9), 2, "verilator").tests == 3
+    assert run_expand((4, 4, 4), (2, 2, 1), (2, 2, 9), 2, "verilator").tests == 3

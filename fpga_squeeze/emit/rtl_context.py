@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 
 from fpga_squeeze.emit.hls_context import HlsOptions, configuration_digest
 from fpga_squeeze.emit.idents import Namer, checked_identifier
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import TensorFormat
-from fpga_squeeze.hardware.fifo import internal_fifos
+from fpga_squeeze.hardware.fifo_rtl import rtl_expand_depths, rtl_link_depth
 from fpga_squeeze.hardware.plan import ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, Link, PoolStage, Stage
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
@@ -160,10 +159,10 @@ def rtl_design(qgraph: QuantGraph, plan: FoldPlan, options: RtlOptions) -> RtlDe
     marks = [Mark(link.name, f"{stream.ident}_fifo.high_water", stream.depth) for link, stream in zip(plan.links, streams, strict=True)]
     for stage in plan.stages:
         if isinstance(stage, ExpandStage):
-            centre, one, three = expand_depths(stage)
+            depth = rtl_expand_depths(stage)
             instance = f"{idents[stage.name]}_stage.engine"
-            depths = (("centre", centre), ("e1", one), ("e3", three))
-            marks += [Mark(f"{stage.name}.{n}", f"{instance}.{n}_high_water", depth) for n, depth in depths]
+            named = (("centre", depth.centre), ("e1", depth.e1), ("e3", depth.e3))
+            marks += [Mark(f"{stage.name}.{n}", f"{instance}.{n}_high_water", beats) for n, beats in named]
     digest = options.digest or configuration_digest(qgraph, plan, HlsOptions(options.top, options.part))
     return RtlDesign(
         top=options.top, part=options.part, digest=digest, stages=stages, streams=streams, marks=tuple(marks),
@@ -182,13 +181,6 @@ def output_bits(fmt: TensorFormat) -> int:
     if bits > 64:
         raise InputError(f"class sums of {bits} bits: at most 64 were expected; quantize with fewer bits")
     return 64 if bits > 32 else 32
-
-
-def expand_depths(stage: ExpandStage) -> tuple[int, int, int]:
-    """Depths of an expand stage's FIFOs in their own beats: centre, then the two before the concat in beats of `out_lanes`."""
-    depth = {f.name: (f.depth, f.lanes) for f in internal_fifos(stage)}
-    one, three = (max(2, ceil(depth[n][0] * depth[n][1] / stage.out_lanes)) for n in ("e1_out", "e3_out"))
-    return depth["centre"][0], one, three
 
 
 def memory_name(engine_ident: str, kind: str) -> str:
@@ -221,7 +213,7 @@ def _stream(link: Link, plan: FoldPlan, idents: dict[str, str], sum_bits: int) -
     return StreamRtl(
         ident=link.name, tensor=link.tensor, producer=idents.get(link.producer, link.producer), consumer=idents.get(link.consumer, link.consumer),
         channels=link.shape[0], bits=sum_bits if final else link.fmt.bits, in_lanes=link.in_lanes, out_lanes=link.out_lanes,
-        depth=link.depth, first=link is plan.links[0], last=final,
+        depth=rtl_link_depth(plan, link), first=link is plan.links[0], last=final,
     )  # fmt: skip
 
 
@@ -307,12 +299,12 @@ def _conv(e: Engine, engines: dict[str, str]) -> Parameters:
 
 def _expand(stage: ExpandStage, engines: dict[str, str]) -> Parameters:
     e1, e3 = stage.expand1x1, stage.expand3x3
-    centre, one, three = expand_depths(stage)
+    depth = rtl_expand_depths(stage)
     parameters: Parameters = [
         ("IH", e3.in_shape[1]), ("IW", e3.in_shape[2]), ("IC", e3.in_shape[0]), ("K", e3.kernel), ("ROWS", e3.buffer_rows),
         ("E1_OC", e1.out_shape[0]), ("E3_OC", e3.out_shape[0]), ("E1_P_OC", e1.fold.p_oc), ("E1_P_IC", e1.fold.p_ic),
         ("E3_P_OC", e3.fold.p_oc), ("E3_P_IC", e3.fold.p_ic), ("E3_P_K", e3.fold.p_k), ("OUT_LANES", stage.out_lanes),
-        ("CENTRE_DEPTH", centre), ("E1_DEPTH", one), ("E3_DEPTH", three),
+        ("CENTRE_DEPTH", depth.centre), ("E1_DEPTH", depth.e1), ("E3_DEPTH", depth.e3),
     ]  # fmt: skip
     parameters += _formats(e3.in_fmt, e3.out_fmt)
     return parameters + _numbers(e1, "E1_") + _files(e1, engines, "E1_") + _numbers(e3, "E3_") + _files(e3, engines, "E3_")

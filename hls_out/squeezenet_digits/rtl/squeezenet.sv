@@ -164,7 +164,7 @@ module squeezenet #(
         .m_axis_tdata(conv1_tdata), .m_axis_tvalid(conv1_tvalid), .m_axis_tready(conv1_tready)
     );
 
-    fsq_fifo #(.WIDTH(8), .DEPTH(16)) conv1_fifo (
+    fsq_fifo #(.WIDTH(8), .DEPTH(2)) conv1_fifo (
         .clk(ap_clk), .rst(rst),
         .s_axis_tdata(conv1_tdata), .s_axis_tvalid(conv1_tvalid), .s_axis_tready(conv1_tready),
         .m_axis_tdata(conv1_out_tdata), .m_axis_tvalid(conv1_out_tvalid), .m_axis_tready(conv1_out_tready),
@@ -190,7 +190,7 @@ module squeezenet #(
         .m_axis_tdata(fire2_concat_tdata), .m_axis_tvalid(fire2_concat_tvalid), .m_axis_tready(fire2_concat_tready)
     );
 
-    fsq_fifo #(.WIDTH(8), .DEPTH(32)) fire2_concat_fifo (
+    fsq_fifo #(.WIDTH(8), .DEPTH(2)) fire2_concat_fifo (
         .clk(ap_clk), .rst(rst),
         .s_axis_tdata(fire2_concat_tdata), .s_axis_tvalid(fire2_concat_tvalid), .s_axis_tready(fire2_concat_tready),
         .m_axis_tdata(fire2_concat_out_tdata), .m_axis_tvalid(fire2_concat_out_tvalid), .m_axis_tready(fire2_concat_out_tready),
@@ -208,7 +208,7 @@ module squeezenet #(
         .s_axis_tdata(pool2_tdata), .s_axis_tvalid(pool2_tvalid), .s_axis_tready(pool2_tready),
         .m_axis_tdata(pool2_wide_tdata), .m_axis_tvalid(pool2_wide_tvalid), .m_axis_tready(pool2_wide_tready)
     );
-    fsq_fifo #(.WIDTH(16), .DEPTH(80)) pool2_fifo (
+    fsq_fifo #(.WIDTH(16), .DEPTH(47)) pool2_fifo (
         .clk(ap_clk), .rst(rst),
         .s_axis_tdata(pool2_wide_tdata), .s_axis_tvalid(pool2_wide_tvalid), .s_axis_tready(pool2_wide_tready),
         .m_axis_tdata(pool2_out_tdata), .m_axis_tvalid(pool2_out_tvalid), .m_axis_tready(pool2_out_tready),
@@ -226,7 +226,7 @@ module squeezenet #(
         .s_axis_tdata(fire3_squeeze_tdata), .s_axis_tvalid(fire3_squeeze_tvalid), .s_axis_tready(fire3_squeeze_tready),
         .m_axis_tdata(fire3_squeeze_wide_tdata), .m_axis_tvalid(fire3_squeeze_wide_tvalid), .m_axis_tready(fire3_squeeze_wide_tready)
     );
-    fsq_fifo #(.WIDTH(32), .DEPTH(4)) fire3_squeeze_fifo (
+    fsq_fifo #(.WIDTH(32), .DEPTH(2)) fire3_squeeze_fifo (
         .clk(ap_clk), .rst(rst),
         .s_axis_tdata(fire3_squeeze_wide_tdata), .s_axis_tvalid(fire3_squeeze_wide_tvalid), .s_axis_tready(fire3_squeeze_wide_tready),
         .m_axis_tdata(fire3_squeeze_out_tdata), .m_axis_tvalid(fire3_squeeze_out_tvalid), .m_axis_tready(fire3_squeeze_out_tready),
@@ -239,7 +239,7 @@ module squeezenet #(
         .m_axis_tdata(fire3_concat_tdata), .m_axis_tvalid(fire3_concat_tvalid), .m_axis_tready(fire3_concat_tready)
     );
 
-    fsq_fifo #(.WIDTH(16), .DEPTH(32)) fire3_concat_fifo (
+    fsq_fifo #(.WIDTH(16), .DEPTH(2)) fire3_concat_fifo (
         .clk(ap_clk), .rst(rst),
         .s_axis_tdata(fire3_concat_tdata), .s_axis_tvalid(fire3_concat_tvalid), .s_axis_tready(fire3_concat_tready),
         .m_axis_tdata(fire3_concat_out_tdata), .m_axis_tvalid(fire3_concat_out_tvalid), .m_axis_tready(fire3_concat_out_tready),
@@ -252,7 +252,7 @@ module squeezenet #(
         .m_axis_tdata(fire4_squeeze_tdata), .m_axis_tvalid(fire4_squeeze_tvalid), .m_axis_tready(fire4_squeeze_tready)
     );
 
-    fsq_fifo #(.WIDTH(32), .DEPTH(4)) fire4_squeeze_fifo (
+    fsq_fifo #(.WIDTH(32), .DEPTH(2)) fire4_squeeze_fifo (
         .clk(ap_clk), .rst(rst),
         .s_axis_tdata(fire4_squeeze_tdata), .s_axis_tvalid(fire4_squeeze_tvalid), .s_axis_tready(fire4_squeeze_tready),
         .m_axis_tdata(fire4_squeeze_out_tdata), .m_axis_tvalid(fire4_squeeze_out_tvalid), .m_axis_tready(fire4_squeeze_out_tready),
@@ -265,7 +265,7 @@ module squeezenet #(
         .m_axis_tdata(fire4_concat_tdata), .m_axis_tvalid(fire4_concat_tvalid), .m_axis_tready(fire4_concat_tready)
     );
 
-    fsq_fifo #(.WIDTH(8), .DEPTH(64)) fire4_concat_fifo (
+    fsq_fifo #(.WIDTH(8), .DEPTH(2)) fire4_concat_fifo (
         .clk(ap_clk), .rst(rst),
         .s_axis_tdata(fire4_concat_tdata), .s_axis_tvalid(fire4_concat_tvalid), .s_axis_tready(fire4_concat_tready),
         .m_axis_tdata(fire4_concat_out_tdata), .m_axis_tvalid(fire4_concat_out_tvalid), .m_axis_tready(fire4_concat_out_tready),
@@ -278,7 +278,7 @@ module squeezenet #(
         .m_axis_tdata(pool4_tdata), .m_axis_tvalid(pool4_tvalid), .m_axis_tready(pool4_tready)
     );
 
-    fsq_fifo #(.WIDTH(8), .DEPTH(192)) pool4_fifo (
+    fsq_fifo #(.WIDTH(8), .DEPTH(63)) pool4_fifo (
         .clk(ap_clk), .rst(rst),
         .s_axis_tdata(pool4_tdata), .s_axis_tvalid(pool4_tvalid), .s_axis_tready(pool4_tready),
         .m_axis_tdata(pool4_out_tdata), .m_axis_tvalid(pool4_out_tvalid), .m_axis_tready(pool4_out_tready),
@@ -296,7 +296,7 @@ module squeezenet #(
         .s_axis_tdata(fire5_squeeze_tdata), .s_axis_tvalid(fire5_squeeze_tvalid), .s_axis_tready(fire5_squeeze_tready),
         .m_axis_tdata(fire5_squeeze_wide_tdata), .m_axis_tvalid(fire5_squeeze_wide_tvalid), .m_axis_tready(fire5_squeeze_wide_tready)
     );
-    fsq_fifo #(.WIDTH(32), .DEPTH(4)) fire5_squeeze_fifo (
+    fsq_fifo #(.WIDTH(32), .DEPTH(2)) fire5_squeeze_fifo (
         .clk(ap_clk), .rst(rst),
         .s_axis_tdata(fire5_squeeze_wide_tdata), .s_axis_tvalid(fire5_squeeze_wide_tvalid), .s_axis_tready(fire5_squeeze_wide_tready),
         .m_axis_tdata(fire5_squeeze_out_tdata), .m_axis_tvalid(fire5_squeeze_out_tvalid), .m_axis_tready(fire5_squeeze_out_tready),
@@ -309,7 +309,7 @@ module squeezenet #(
         .m_axis_tdata(fire5_concat_tdata), .m_axis_tvalid(fire5_concat_tvalid), .m_axis_tready(fire5_concat_tready)
     );
 
-    fsq_fifo #(.WIDTH(8), .DEPTH(96)) fire5_concat_fifo (
+    fsq_fifo #(.WIDTH(8), .DEPTH(2)) fire5_concat_fifo (
         .clk(ap_clk), .rst(rst),
         .s_axis_tdata(fire5_concat_tdata), .s_axis_tvalid(fire5_concat_tvalid), .s_axis_tready(fire5_concat_tready),
         .m_axis_tdata(fire5_concat_out_tdata), .m_axis_tvalid(fire5_concat_out_tvalid), .m_axis_tready(fire5_concat_out_tready),
@@ -322,7 +322,7 @@ module squeezenet #(
         .m_axis_tdata(conv10_tdata), .m_axis_tvalid(conv10_tvalid), .m_axis_tready(conv10_tready)
     );
 
-    fsq_fifo #(.WIDTH(8), .DEPTH(11)) conv10_fifo (
+    fsq_fifo #(.WIDTH(8), .DEPTH(2)) conv10_fifo (
         .clk(ap_clk), .rst(rst),
         .s_axis_tdata(conv10_tdata), .s_axis_tvalid(conv10_tvalid), .s_axis_tready(conv10_tready),
         .m_axis_tdata(conv10_out_tdata), .m_axis_tvalid(conv10_out_tvalid), .m_axis_tready(conv10_out_tready),

@@ -23,8 +23,8 @@
 //
 // Throughput: the slowest of the two engines, the input and the output beats, a beat a cycle; frames follow each other without a bubble.
 // No deadlock for any depths of 1 or more: the concat waits for a pixel's 1x1 beats only while every earlier KxK beat has left, so the KxK engine
-// has the room to send the centre pixel; it waits for KxK beats only when that pixel's centre has long been read. E1_DEPTH of one pixel and
-// E3_DEPTH of two pixels keep both engines running when all rates are equal; the FIFOs stand behind the width converters, so that the concat
+// has the room to send the centre pixel; it waits for KxK beats only when that pixel's centre has long been read. B1*B3/(B1+B3) + 1
+// beats of E1_DEPTH and B3 of E3_DEPTH keep both engines running when all rates are equal (B1, B3 beats a pixel); the FIFOs stand behind the width converters, so that the concat
 // can take a pixel's beats one a cycle however few channels the engine makes a cycle.
 module fsq_expand #(
     parameter IH = 8,
