@@ -24,7 +24,7 @@ def weight_lanes(engine: Engine, qconv: QConv) -> Int64:
     # A fold of K taps is one kernel column, so the columns come first; single taps and whole kernels count row-major.
     by_column = f.p_k == k and k > 1
     taps = (padded.transpose(0, 1, 3, 2) if by_column else padded).reshape(e.oc_folds, f.p_oc, e.ic_folds, f.p_ic, e.k_folds, f.p_k)
-    return taps.transpose(0, 4, 2, 1, 5, 3).reshape(e.weight_depth, f.multipliers)
+    return taps.transpose(0, 4, 2, 1, 5, 3).reshape(e.weight_depth, f.weight_lanes)
 
 
 def channel_lanes(engine: Engine, values: Int64) -> Int64:
