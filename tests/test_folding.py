@@ -114,7 +114,7 @@ def test_verify_plan_catches_what_is_wrong() -> None:
     conv1, pool, squeeze, expand = plan.stages[:4]
     assert isinstance(conv1, ConvStage) and isinstance(expand, ExpandStage) and isinstance(pool, PoolStage)
     cases = {
-        "p_oc must divide 8": _broken(plan, 0, replace(conv1, engine=replace(conv1.engine, fold=EngineFold(3, 3, 1)))),
+        "p_oc must be 1 to 8": _broken(plan, 0, replace(conv1, engine=replace(conv1.engine, fold=EngineFold(9, 3, 1)))),
         "p_k must be one of 1, 3, 9": _broken(plan, 0, replace(conv1, engine=replace(conv1.engine, fold=EngineFold(1, 3, 2)))),
         "differs from the graph": _broken(plan, 0, replace(conv1, engine=replace(conv1.engine, stride=1))),
         "lanes must divide 8": _broken(plan, 1, replace(pool, lanes=5)),
@@ -145,7 +145,7 @@ def test_folding_file_can_be_edited_and_is_strict() -> None:
         with pytest.raises(InputError, match=message):
             folding_from_json(json.dumps(bad), qgraph)
 
-    refuse("stage conv1: p_oc must divide 8, got 5", engine={"p_oc": 5, "p_ic": 3, "p_k": 1})
+    refuse("stage conv1: p_oc must be 1 to 8, got 9", engine={"p_oc": 9, "p_ic": 3, "p_k": 1})
     refuse("3 input lanes expected, got 1", engine={"p_oc": 1, "p_ic": 1, "p_k": 1})
     refuse("p_oc must be a positive integer, got '4'", engine={"p_oc": "4", "p_ic": 3, "p_k": 1})
     refuse(r"unknown \['lanes'\]", lanes=2)

@@ -1,7 +1,7 @@
 """folding.json: the folds of a plan as a file that can be edited and fed back.
 
 {"clock_mhz", "target_cycles", "stages": [{"name", "cycles", and by kind: "engine" | "expand1x1", "expand3x3", "out_lanes" | "lanes"}]}, an engine
-being {"p_oc", "p_ic", "p_k"}.
+being {"p_oc", "p_ic", "p_k", "p_px", "packing", "pack_shift", "weight_storage", "loaded"}; from "p_px" on they may be left out (1, "none", 0, "auto", false).
 `cycles` is information for the reader: it follows from the folds and is computed again when the file is read.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware.links import assemble
 from fpga_squeeze.hardware.plan import ConvStage, Engine, EngineFold, ExpandStage, FoldPlan, Stage
-from fpga_squeeze.hardware.structure import build_skeleton
+from fpga_squeeze.hardware.structure import build_skeleton, loadable
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
 
@@ -60,8 +60,12 @@ def _stage_entry(stage: Stage) -> dict[str, Any]:
     return entry
 
 
-def _fold_entry(engine: Engine) -> dict[str, int]:
-    return {"p_oc": engine.fold.p_oc, "p_ic": engine.fold.p_ic, "p_k": engine.fold.p_k}
+def _fold_entry(engine: Engine) -> dict[str, int | str | bool]:
+    fold = engine.fold
+    return {
+        "p_oc": fold.p_oc, "p_ic": fold.p_ic, "p_k": fold.p_k, "p_px": fold.p_px, "packing": engine.packing, "pack_shift": engine.pack_shift,
+        "weight_storage": engine.weight_storage, "loaded": engine.loaded,
+    }  # fmt: skip
 
 
 def _folded(stage: Stage, entry: dict[str, Any]) -> Stage:
@@ -78,9 +82,16 @@ def _folded(stage: Stage, entry: dict[str, Any]) -> Stage:
 
 def _engine(name: str, key: str, engine: Engine, entry: dict[str, Any]) -> Engine:
     where = f"stage {name}, {key}"
-    _keys(where, entry[key], {"p_oc", "p_ic", "p_k"})
-    p_oc, p_ic, p_k = (_positive(where, k, entry[key][k]) for k in ("p_oc", "p_ic", "p_k"))
-    return replace(engine, fold=EngineFold(p_oc, p_ic, p_k))
+    _keys(where, entry[key], {"p_oc", "p_ic", "p_k"}, optional={"p_px", "packing", "pack_shift", "weight_storage", "loaded"})
+    given = {"p_px": 1, "packing": "none", "pack_shift": 0, "weight_storage": "auto", "loaded": False, **entry[key]}
+    p_oc, p_ic, p_k, p_px = (_positive(where, k, given[k]) for k in ("p_oc", "p_ic", "p_k", "p_px"))
+    for k, kind in (("packing", str), ("pack_shift", int), ("weight_storage", str), ("loaded", bool)):
+        if type(given[k]) is not kind:
+            raise InputError(f"folding.json: {where}: {k} must be {kind.__name__}, got {given[k]!r}")
+    folded = replace(
+        engine, fold=EngineFold(p_oc, p_ic, p_k, p_px), packing=given["packing"], pack_shift=given["pack_shift"], weight_storage=given["weight_storage"]
+    )
+    return loadable(folded) if given["loaded"] else folded
 
 
 def _keys(where: str, value: object, required: set[str], optional: frozenset[str] | set[str] = frozenset()) -> None:

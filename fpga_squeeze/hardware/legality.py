@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from fpga_squeeze.errors import InputError
+from fpga_squeeze.fixed_point import signed_bits
+from fpga_squeeze.hardware.devices import MULTIPLIER_BITS
 from fpga_squeeze.hardware.fifo import link_depth
 from fpga_squeeze.hardware.plan import ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, PoolStage, Stage
-from fpga_squeeze.hardware.structure import stage_in_lanes, stage_out_lanes
+from fpga_squeeze.hardware.structure import loadable, stage_in_lanes, stage_out_lanes
 from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
+
+STORAGES = ("auto", "lut", "bram", "uram")
+
+MAX_P_PX = 8
+"""Most pixels an engine takes at once: a line buffer is copied for each."""
 
 
 def verify_plan(plan: FoldPlan, qgraph: QuantGraph) -> None:
     """Raise InputError, naming the stage, unless `plan` is legal for `qgraph`.
 
-    Folds divide their dimensions; lanes divide their channels and agree with the links; shapes and formats are the graph's; every convolution is
-    computed exactly once; links join the stages in order from s_axis to m_axis with unique names; depths are no less than derived.
+    Folds are no larger than their dimensions; packing and storage are possible ones; lanes agree with the links; shapes and formats are the graph's;
+    every convolution is computed exactly once; links join the stages in order from s_axis to m_axis with unique names; depths are no less than derived.
     """
     for stage in plan.stages:
         _verify_stage(stage, qgraph)
@@ -42,6 +50,8 @@ def _verify_stage(stage: Stage, qgraph: QuantGraph) -> None:
         _require(e1.in_shape == e3.in_shape and e1.out_shape[1:] == e3.out_shape[1:], stage.name, "both expand engines must share input and output size")
         a, b = e1.fold.p_ic, e3.fold.p_ic
         _require(a % b == 0 or b % a == 0, stage.name, f"p_ic of the two expand engines must divide one another, got {a} and {b}")
+        same = f"p_px of the two expand engines must be the same, got {e1.fold.p_px} and {e3.fold.p_px}"
+        _require(e1.fold.p_px == e3.fold.p_px, stage.name, same)
         slow = f"expand1x1 must not be slower than expand3x3, got {e1.cycles} and {e3.cycles} cycles; raise p_oc or p_ic of expand1x1"
         _require(e1.cycles <= e3.cycles, stage.name, slow)
         _divides(stage.name, "out_lanes", stage.out_lanes, e1.out_shape[0])
@@ -63,12 +73,48 @@ def _verify_engine(where: str, engine: Engine, qgraph: QuantGraph) -> None:
     source = qgraph[node.inputs[0]]
     same = (engine.in_shape, engine.out_shape, engine.in_fmt, engine.out_fmt) == (source.shape, node.shape, source.fmt, node.fmt)
     same = same and (engine.kernel, engine.stride, engine.padding, engine.pad_value) == (op.kernel, op.stride, op.padding, op.pad_value)
-    same = same and (engine.weight_bits, engine.acc_bits) == (op.weight_bits, op.acc_bits)
+    same = same and engine.weight_bits == op.weight_bits
     _require(same, where, f"engine {engine.node} differs from the graph's convolution in shape, format or geometry")
-    _divides(where, "p_oc", engine.fold.p_oc, engine.out_shape[0])
-    _divides(where, "p_ic", engine.fold.p_ic, engine.in_shape[0])
+    numbers = (engine.acc_bits, engine.bias_bits, engine.shift_min, engine.shift_max)
+    acc_bits, bias_bits, low, high = _numbers(op)
+    if engine.loaded:
+        wide = loadable(replace(engine, loaded=False, shift_min=low, shift_max=high))
+        expected = (wide.acc_bits, wide.bias_bits, wide.shift_min, wide.shift_max)
+    else:
+        expected = (acc_bits, bias_bits, low, high)
+    _require(numbers == expected, where, f"engine {engine.node}: accumulator, bias and shift ranges must be {expected}, got {numbers}")
+    _at_most(where, "p_oc", engine.fold.p_oc, engine.out_shape[0])
+    _at_most(where, "p_ic", engine.fold.p_ic, engine.in_shape[0])
+    _at_most(where, "p_px", engine.fold.p_px, min(MAX_P_PX, engine.out_shape[2]))
     allowed = sorted({1, engine.kernel, engine.kernel**2})
     _require(engine.fold.p_k in allowed, where, f"p_k must be one of {', '.join(map(str, allowed))}, got {engine.fold.p_k}")
+    _require(engine.weight_storage in STORAGES, where, f"weight_storage must be one of {', '.join(STORAGES)}, got {engine.weight_storage!r}")
+    uram_ok = engine.weight_storage != "uram" or engine.loaded
+    _require(uram_ok, where, "weight_storage uram has no initial contents; set loaded to true (weights come over the load port)")
+    _verify_packing(where, engine)
+
+
+def _numbers(op: QConv) -> tuple[int, int, int, int]:
+    bias_bits = signed_bits(int(op.bias.min()), int(op.bias.max()))
+    return op.acc_bits, bias_bits, int(op.shift.min()), int(op.shift.max())
+
+
+def _verify_packing(where: str, engine: Engine) -> None:
+    kinds = ("none", "channels", "pixels")
+    _require(engine.packing in kinds, where, f"packing must be one of {', '.join(kinds)}, got {engine.packing!r}")
+    if engine.packing == "none":
+        _require(engine.pack_shift == 0, where, f"pack_shift belongs to a packing; without one 0 was expected, got {engine.pack_shift}")
+        return
+    pairs = engine.fold.p_oc if engine.packing == "channels" else engine.fold.p_px
+    what = "p_oc" if engine.packing == "channels" else "p_px"
+    _require(pairs >= 2, where, f"packing {engine.packing} needs {what} of at least 2, got {pairs}")
+    # The 24-bit accumulate of the widest multiplier's wide port, 27 bits, bounds the shift; below 8 bits there is nothing to separate.
+    low, high = 8, max(wide for wide, _ in MULTIPLIER_BITS.values()) - 3
+    _require(low <= engine.pack_shift <= high, where, f"pack_shift must be {low} to {high}, got {engine.pack_shift}")
+
+
+def _at_most(where: str, label: str, value: int, most: int) -> None:
+    _require(isinstance(value, int) and 1 <= value <= most, where, f"{label} must be 1 to {most}, got {value}")
 
 
 def _verify_cover(plan: FoldPlan, qgraph: QuantGraph) -> None:

@@ -60,6 +60,23 @@ def make_engine(qgraph: QuantGraph, node: QNode) -> Engine:
     )  # fmt: skip
 
 
+SPARE_SHIFTS = 6
+"""Shifts that a loaded engine takes beyond those of the model it was planned for, on either side."""
+
+
+def loadable(engine: Engine) -> Engine:
+    """`engine` with weights, biases and shifts loaded over the load port, wide enough for any other model of the same shapes and formats:
+    accumulator for the largest sum that the weight and activation widths allow plus a bias as large; shifts SPARE_SHIFTS further on either side.
+    """
+    products = engine.in_shape[0] * engine.kernel**2
+    largest = products * (1 << engine.weight_bits >> 1) * max(engine.in_fmt.qmax, -engine.in_fmt.qmin)
+    bias_bits = signed_bits(-largest, largest)
+    low, high = (engine.shift_min, engine.shift_max) if not engine.loaded else (engine.shift_min + SPARE_SHIFTS, engine.shift_max - SPARE_SHIFTS)
+    return replace(
+        engine, loaded=True, acc_bits=bias_bits + 1, bias_bits=bias_bits, shift_min=low - SPARE_SHIFTS, shift_max=high + SPARE_SHIFTS,
+    )  # fmt: skip
+
+
 def stage_in_lanes(stage: Stage) -> int:
     """Channels a beat that `stage` takes in."""
     if isinstance(stage, ConvStage):
