@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import signed_bits
@@ -75,6 +76,20 @@ def loadable(engine: Engine) -> Engine:
     return replace(
         engine, loaded=True, acc_bits=bias_bits + 1, bias_bits=bias_bits, shift_min=low - SPARE_SHIFTS, shift_max=high + SPARE_SHIFTS,
     )  # fmt: skip
+
+
+def line_buffer_banks(engine: Engine) -> tuple[int, int]:
+    """(banks, words a bank) of one copy of the circular line buffer: p_k = 1 reads one word a cycle from one bank; p_k = K reads K rows at once, a bank
+    a row; p_k = K*K also K neighbouring columns, so column x of a row sits in bank x mod K. A pixel-buffered engine has none: (0, 0). An engine with
+    p_px > 1 has p_px copies."""
+    rows, width = engine.buffer_rows, engine.in_shape[2]
+    if engine.pixel_buffered:
+        return 0, 0
+    if engine.fold.p_k == 1:
+        return 1, rows * width * engine.ic_folds
+    if engine.fold.p_k == engine.kernel:
+        return rows, width * engine.ic_folds
+    return rows * engine.kernel, ceil(width / engine.kernel) * engine.ic_folds
 
 
 def stage_in_lanes(stage: Stage) -> int:
