@@ -45,8 +45,17 @@ def export(
     layer_bits: Annotated[list[str] | None, typer.Option(metavar="NAME=N", help="Weight bits of one layer; may be repeated.")] = None,
     budget: Annotated[str | None, typer.Option(metavar="SIZE", help="On-chip memory for everything, such as 10MB or 620kB. [default: 10MB]")] = None,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="Part or board that must hold it; see `fpga-squeeze devices`.")] = None,
-    target_fps: Annotated[float | None, typer.Option(metavar="F", help="Frames a second to fold for. [default: 500]")] = None,
+    target_fps: Annotated[
+        float | None, typer.Option(metavar="F", help="Frames a second to fold for. [default: as fast as the device or --max-dsp allows, else 500]")
+    ] = None,
     clock_mhz: Annotated[float | None, typer.Option(metavar="F", help="Clock. [default: 200]")] = None,
+    max_dsp: Annotated[int | None, typer.Option(metavar="N", help="Use at most N DSP blocks.")] = None,
+    utilisation: Annotated[float | None, typer.Option(metavar="SHARE", help="Share of each of the device's resources to use. [default: 0.85]")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="MODE", help="rom: in the bitstream; loaded: over an AXI4-Stream port; auto: loaded where URAM holds them. [default: auto]"),
+    ] = None,
+    folding: Annotated[Path | None, typer.Option(metavar="FILE", help="Use this folding.json (edit an export's) instead of the search.")] = None,
     golden_frames: Annotated[int | None, typer.Option(metavar="N", help="Calibration images kept as golden test frames. [default: 2]")] = None,
     top: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the top function. [default: squeezenet]")] = None,
     rtl_top_k: Annotated[int | None, typer.Option(metavar="K", help="RTL output: the K best classes instead of every sum. [default: 0, every sum]")] = None,
@@ -65,6 +74,7 @@ def export(
         arch=arch, input_size=input_size, ceil_mode=ceil_mode, conv10_padding=conv10_padding, preprocess=preprocess,
         weight_bits=weight_bits, act_bits=act_bits, layer_bits=parse_layer_bits(layer_bits) or None, budget=budget,
         device=device, target_fps=target_fps, clock_mhz=clock_mhz, golden_frames=golden_frames, top=top, rtl_top_k=rtl_top_k,
+        max_dsp=max_dsp, utilisation=utilisation, weights=weights, folding=str(folding) if folding else None,
     )  # fmt: skip
     with terminal.progress_bars() as progress:
         result = pipeline.export(model, out, calibration, options, force, progress)
@@ -169,14 +179,28 @@ def report(out: OutFolder, json_output: Json = False) -> None:
 
 
 @app.command()
-def devices(json_output: Json = False) -> None:
-    """List the parts and boards that --device knows.
+def devices(
+    out: Annotated[Path | None, typer.Argument(metavar="[OUT]", help="An export: what its network would reach on every device.")] = None,
+    fps: Annotated[list[float] | None, typer.Option(metavar="F", min=0.001, help="Frame rate of the table; may be repeated. [default: 30 ... 3000]")] = None,
+    clock_mhz: Annotated[float | None, typer.Option(metavar="F", help="Clock, at most each device's own. [default: the export's]")] = None,
+    utilisation: Annotated[float, typer.Option(metavar="SHARE", min=0.01, max=1.0, help="Share of each resource to use.")] = 0.85,
+    json_output: Json = False,
+) -> None:
+    """List the parts and boards that --device knows; with OUT, the fastest machine of its network on each of them.
 
-    Example: fpga-squeeze devices
+    Example: fpga-squeeze devices out --clock-mhz 300
     """
-    from fpga_squeeze import show
+    from fpga_squeeze import jobs, show, terminal
 
-    show.devices_text(json_output)
+    if out is None:
+        show.devices_text(json_output)
+        return
+    with terminal.progress_bars() as progress:
+        result = jobs.what_if(out, tuple(fps) if fps else None, clock_mhz, utilisation, progress)
+    if json_output:
+        terminal.print_json(result.to_json())
+    else:
+        show.what_if_text(result)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from fpga_squeeze.errors import InputError
 
 WEIGHT_BITS = (2, 16)
 ACT_BITS = (4, 16)
+WEIGHTS = ("rom", "loaded", "auto")
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class ExportConfig:
     """What `export` can be told, apart from the model, the calibration images and the output folder.
 
     None means "as the architecture implies"; the export prints what was assumed. `budget` is a size such as "10MB" (10,000,000 bytes).
+    `target_fps`, `max_dsp`, `utilisation` and `weights` steer the folding search (hardware/search.py); `folding` is a folding.json that replaces it.
     `rtl_top_k` above 0 lets the RTL send the best classes only, as {class index, sum} beats.
     """
 
@@ -33,8 +35,12 @@ class ExportConfig:
     layer_bits: tuple[tuple[str, int], ...] = ()
     budget: str = "10MB"
     device: str | None = None
-    target_fps: float = 500.0
+    target_fps: float | None = None
     clock_mhz: float = 200.0
+    max_dsp: int | None = None
+    utilisation: float = 0.85
+    weights: str = "auto"
+    folding: str | None = None
     golden_frames: int = 2
     top: str = "squeezenet"
     rtl_top_k: int = 0
@@ -50,7 +56,13 @@ class ExportConfig:
             _in_range("--conv10-padding", self.conv10_padding, 0, 8)
         _in_range("--golden-frames", self.golden_frames, 1, 1000)
         _in_range("--rtl-top-k", self.rtl_top_k, 0, 100)
-        _positive("--target-fps", self.target_fps, 1e6)
+        if self.target_fps is not None:
+            _positive("--target-fps", self.target_fps, 1e6)
+        if self.max_dsp is not None:
+            _in_range("--max-dsp", self.max_dsp, 1, 1_000_000)
+        _positive("--utilisation", self.utilisation, 1.0)
+        if self.weights not in WEIGHTS:
+            raise InputError(f"--weights: one of {', '.join(WEIGHTS)} was expected, got {self.weights!r}")
         _positive("--clock-mhz", self.clock_mhz, 2000.0)
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", self.top):
             raise InputError(f"--top: a C and SystemVerilog identifier was expected, got {self.top!r}")
@@ -77,7 +89,7 @@ class ExportConfig:
 
 
 def load_config(path: Path) -> ExportConfig:
-    """Read a build.toml. A relative `preprocess` file is looked for beside it.
+    """Read a build.toml. Relative `preprocess` and `folding` files are looked for beside it.
 
     Raises:
         InputError: unreadable, not TOML, an unknown key, or a value of the wrong type or range.
@@ -93,9 +105,10 @@ def load_config(path: Path) -> ExportConfig:
     if unknown:
         raise InputError(f"--config {path}: unknown key {unknown[0]!r}; known keys: {', '.join(known)}")
     values: dict[str, Any] = {key: _typed(path, key, known[key], value) for key, value in body.items()}
-    preprocess = values.get("preprocess")
-    if isinstance(preprocess, str) and preprocess.endswith(".json"):
-        values["preprocess"] = str(path.parent / preprocess)
+    for key in ("preprocess", "folding"):
+        named = values.get(key)
+        if isinstance(named, str) and named.endswith(".json"):
+            values[key] = str(path.parent / named)
     return ExportConfig(**values)
 
 

@@ -13,12 +13,15 @@ from fpga_squeeze.emit import writer
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.load.images import labelled, load_files
 from fpga_squeeze.pipeline import Export, Progress, no_progress
+from fpga_squeeze.report import whatif
+from fpga_squeeze.report.performance import measured
+from fpga_squeeze.report.whatif import WhatIf
 from fpga_squeeze.simulate.evaluate import EvaluationResult, LayerSqnr, layer_sqnr, top_k
 from fpga_squeeze.simulate.evaluate import evaluate as run_evaluation
 from fpga_squeeze.simulate.fast import FastSimulator
 from fpga_squeeze.verify.checks import Verification, VerifyOptions, verify_export
 
-REPORTS = ("memory_budget", "performance", "layers", "accuracy", "verification")
+REPORTS = ("memory_budget", "resources", "performance", "layers", "accuracy", "verification")
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,27 @@ def verify(out: Path, options: VerifyOptions, progress: Progress = no_progress) 
     opened: Export = pipeline.open_export(out)
     result = verify_export(opened, options, progress)
     writer.write_report(opened.out, "report/verification.json", result.to_json())
+    path = opened.out / "report/performance.json"
+    if result.ok and result.rtl is not None and result.rtl.interval_cycles and options.rtl_dir is None and path.is_file():
+        writer.write_report(opened.out, "report/performance.json", measured(_read_report(path), result.rtl.to_json()))
     return result
+
+
+def what_if(out: Path, rates: tuple[float, ...] | None, clock_mhz: float | None, utilisation: float, progress: Progress = no_progress) -> WhatIf:
+    """The fastest machine of an exported network on every known device, and the smallest device for each of `rates`."""
+    opened: Export = pipeline.open_export(out)
+    clock = clock_mhz or pipeline.open_plan(opened).clock_mhz
+    return whatif.what_if(opened.qgraph, clock, utilisation, rates or whatif.RATES, lambda done, total: progress("devices", done, total))
+
+
+def _read_report(path: Path) -> dict[str, object]:
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); export again") from error
+    if not isinstance(body, dict):
+        raise InputError(f"{path}: a JSON object was expected, got {type(body).__name__}; export again")
+    return body
 
 
 def report(out: Path) -> dict[str, object]:
@@ -128,10 +151,7 @@ def report(out: Path) -> dict[str, object]:
         if not path.is_file():
             body[name] = None
             continue
-        try:
-            body[name] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path}: not valid JSON ({error}); export again") from error
+        body[name] = _read_report(path)
     return body
 
 

@@ -19,6 +19,7 @@ from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware import devices, folding
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.plan import FoldPlan
+from fpga_squeeze.hardware.search import Found, Goal, check_plan, search
 from fpga_squeeze.ir import Graph
 from fpga_squeeze.load.images import ImageSet, list_images, load_files
 from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
@@ -29,6 +30,7 @@ from fpga_squeeze.quantize.ptq import QuantOptions, quantize
 from fpga_squeeze.quantize.qgraph import QuantGraph
 from fpga_squeeze.report import budget as budget_report
 from fpga_squeeze.report import performance as performance_report
+from fpga_squeeze.report import resources as resources_report
 from fpga_squeeze.simulate.evaluate import layer_sqnr
 from fpga_squeeze.simulate.fast import FastSimulator
 
@@ -55,6 +57,7 @@ class ExportResult:
     plan: FoldPlan
     budget: budget_report.MemoryBudget
     performance: performance_report.Performance
+    resources: resources_report.ResourceReport
     images: ImageSet
     files: int
     out: Path
@@ -99,10 +102,13 @@ def export(
     progress("quantize", 0, 0)
     qgraph = quantize(graph, calibrated, QuantOptions(config.weight_bits, config.act_bits, config.layer_bits))
 
-    plan = folding.plan_machine(qgraph, config.clock_mhz, config.target_fps)
+    progress("fold", 0, 0)
+    found = choose_plan(qgraph, config, device)
+    plan = found.plan
     budget = budget_report.memory_budget(plan, qgraph, budget_bytes, device)
     budget_report.check_budget(budget, plan, qgraph)
-    performance = performance_report.performance(plan, qgraph)
+    performance = performance_report.performance(plan, qgraph, device, found.bound_cycles)
+    resources = resources_report.resources(found, device)
 
     progress("golden data", 0, 0)
     frames = images.pixels[: config.golden_frames]
@@ -118,9 +124,26 @@ def export(
     files["report/memory_budget.json"] = _json(budget.to_json())
     files["report/memory_budget.md"] = budget.to_markdown().encode()
     files["report/performance.json"] = _json(performance.to_json())
+    files["report/resources.json"] = _json(resources.to_json())
     files["report/layers.json"] = _json({"images": min(SQNR_IMAGES, len(images.files)), "layers": [row.to_json() for row in sqnr]})
     writer.write_project(out, files, _manifest_options(model, loaded, images, config), force)
-    return ExportResult(loaded, qgraph, plan, budget, performance, images, len(files) + 1, out)
+    return ExportResult(loaded, qgraph, plan, budget, performance, resources, images, len(files) + 1, out)
+
+
+def choose_plan(qgraph: QuantGraph, config: ExportConfig, device: Device | None) -> Found:
+    """The plan of --folding, held to the same limits as a searched one, or the search's.
+
+    Raises:
+        InputError: a folding.json that cannot be read or is not legal. CheckFailedError: the goal cannot be met, or the given plan breaks a limit.
+    """
+    goal = Goal(config.clock_mhz, config.target_fps, config.max_dsp, config.utilisation, config.weights)
+    if config.folding is None:
+        return search(qgraph, goal, device)
+    try:
+        text = Path(config.folding).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--folding {config.folding}: cannot be read ({error}); the folding.json of an export was expected") from error
+    return check_plan(folding.folding_from_json(text, qgraph), goal, device)
 
 
 def load_options(config: ExportConfig) -> LoadOptions:
@@ -182,13 +205,15 @@ def _model_files(graph: Graph, qgraph: QuantGraph, plan: FoldPlan, loaded: Loade
     files = {f"model/{name}": content for name, content in {**store.to_files(qgraph), **store.float_to_files(graph)}.items()}
     files["model/folding.json"] = folding.folding_to_json(plan).encode()
     files["model/preprocess.json"] = loaded.preprocess.to_json().encode()
-    resolved = replace(config, arch=loaded.arch, input_size=loaded.preprocess.size, preprocess="preprocess.json")
+    own = "folding.json" if config.folding else None
+    resolved = replace(config, arch=loaded.arch, input_size=loaded.preprocess.size, preprocess="preprocess.json", folding=own)
     files["model/build.toml"] = resolved.to_toml().encode()
     return files
 
 
 def _manifest_options(model: Path, loaded: LoadedModel, images: ImageSet, config: ExportConfig) -> dict[str, object]:
     """Digests rather than paths: the same input gives the same manifest wherever it lies."""
+    text = Path(config.folding).read_bytes() if config.folding else b""
     return {
         "model": model.name,
         "model_sha256": writer.digest(model.read_bytes()),
@@ -196,7 +221,7 @@ def _manifest_options(model: Path, loaded: LoadedModel, images: ImageSet, config
         "calibration_sha256": writer.digest(np.ascontiguousarray(images.pixels).tobytes()),
         "classes": loaded.classes,
         "assumptions": list(loaded.assumptions),
-        "config": {k: v for k, v in vars(replace(config, preprocess=loaded.preprocess.name, arch=loaded.arch)).items()},
+        "config": vars(replace(config, preprocess=loaded.preprocess.name, arch=loaded.arch, folding=writer.digest(text) if text else None)),
     }
 
 

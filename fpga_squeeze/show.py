@@ -11,7 +11,9 @@ from rich.table import Table
 from fpga_squeeze import jobs, pipeline, terminal
 from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.hardware.devices import load_devices
+from fpga_squeeze.hardware.search import NAMES
 from fpga_squeeze.pipeline import ExportResult
+from fpga_squeeze.report.whatif import WhatIf
 from fpga_squeeze.terminal import bytes_text, console, table
 from fpga_squeeze.verify.checks import Verification, VerifyOptions
 from fpga_squeeze.zoo import embedded_images, embedded_model_path
@@ -31,6 +33,7 @@ def export_json(result: ExportResult) -> dict[str, object]:
         "calibration": {"used": int(result.images.pixels.shape[0]), "skipped": [{"file": p.name, "reason": r} for p, r in result.images.skipped]},
         "memory": result.budget.to_json(),
         "performance": result.performance.to_json(),
+        "resources": result.resources.to_json(),
         "files": result.files,
     }
 
@@ -49,16 +52,20 @@ def export_text(result: ExportResult) -> None:
     kinds = ", ".join(f"{kind.replace('_', ' ')} {bytes_text(count)}" for kind, count in budget.by_kind.items())
     share = 100 * budget.total_bytes / budget.budget_bytes
     out.print(f"Memory: {bytes_text(budget.total_bytes)} of {bytes_text(budget.budget_bytes)} on chip ({share:.1f}%): {kinds}.")
-    if budget.device is not None:
-        blocks = f"{budget.bram18} of {budget.device.bram18} 18 Kb blocks, {budget.uram} of {budget.device.uram} URAM"
-        out.print(f"Device {budget.device.name}: {blocks}: fits.")
+    if result.resources.device is not None:
+        shares = ", ".join(f"{used:,} of {have:,} {NAMES[name]}" for name, used, have in result.resources.shares() if have)
+        out.print(f"Device {result.resources.device.name}, by the model: {shares}.")
     speed = result.performance
     out.print(
         f"Predicted: {speed.fps:.1f} frames/s at {speed.clock_mhz:g} MHz ({speed.interval_cycles:,} cycles between frames, slowest {speed.bottleneck}), "
         f"{speed.multipliers} multipliers, MAC efficiency {speed.mac_efficiency:.3f}."
     )
-    if not speed.meets_target:
-        terminal.warn(f"{speed.target_cycles:,} cycles a frame were asked for; {speed.bottleneck} needs {speed.interval_cycles:,} even fully unfolded")
+    if speed.device_limit_fps is not None:
+        limit = f"{100 * speed.fps / speed.device_limit_fps:.0f}% of what all DSP blocks of the device could do"
+        gap = f"; no machine of this kind is proven to be more than {100 * result.resources.gap:.1f}% faster" if speed.bound_cycles else ""
+        out.print(f"That is {limit}{gap}.")
+    if any(e.loaded for s in result.plan.stages for e in s.engines):
+        out.print("Weights are loaded after reset: send rtl/weights/load.bin to s_load_axis (docs/loading.md).")
     out.print(f"Wrote {result.files} files to {result.out}; look at {result.out / 'report/memory_budget.md'} and {result.out / 'hls'}.")
     out.print(f"Next: fpga-squeeze verify {result.out}")
 
@@ -155,14 +162,9 @@ def report_text(folder: Path, body: dict[str, Any]) -> None:
         out.print(f"{memory['bram18']} 18 Kb blocks, {memory['uram']} URAM; every row: {folder / 'report/memory_budget.md'}\n")
     speed = body["performance"]
     if speed:
-        rows2 = [
-            (s["name"], f"{s['macs']:,}", s["multipliers"], f"{s['cycles']:,}", f"{s['p_oc']} x {s['p_ic']} x {s['p_k']}" if s["multipliers"] else "")
-            for s in speed["stages"]
-        ]
-        out.print(table("Performance, predicted", ("stage", "MACs", "multipliers", "cycles", "P_oc x P_ic x P_k"), rows2, right=(1, 2, 3)))
-        out.print(
-            f"{speed['fps']:.1f} frames/s at {speed['clock_mhz']:g} MHz; slowest stage {speed['bottleneck']}; MAC efficiency {speed['mac_efficiency']:.3f}\n"
-        )
+        _performance(speed)
+    if body["resources"]:
+        _resources(body["resources"])
     if body["accuracy"]:
         _accuracy(body["accuracy"])
     else:
@@ -174,6 +176,66 @@ def report_text(folder: Path, body: dict[str, Any]) -> None:
             out.print(rtl_line(body["verification"]["rtl"]))
     else:
         out.print(f"Verification: not run; run fpga-squeeze verify {folder}")
+
+
+def _performance(speed: dict[str, Any]) -> None:
+    out = console()
+    rows = []
+    for s in speed["stages"]:
+        fold = f"{s['p_oc']} x {s['p_ic']} x {s['p_k']} x {s['p_px']}" if s["multipliers"] else ""
+        packing = s["packing"] if s["packing"] != "none" else ""
+        mark = " <" if s["stage"] == speed["bottleneck"] else ""
+        efficiency = f"{s['mac_efficiency']:.3f}" if s["multipliers"] else ""
+        rows.append((s["name"], f"{s['macs']:,}", s["multipliers"], f"{s['cycles']:,}{mark}", f"{100 * s['utilisation']:.0f}%", efficiency, fold, packing))
+    heads = ("stage", "MACs", "multipliers", "cycles", "busy", "efficiency", "P_oc x P_ic x P_k x P_px", "packed")
+    out.print(table("Performance (< the slowest stage)", heads, rows, right=range(1, 6)))
+    lines = [("predicted", speed)] + ([("measured in RTL", speed["measured"])] if speed["measured"] else [])
+    rows2 = [
+        (name, f"{s['interval_cycles']:,}", f"{s['latency_cycles']:,}", f"{s['fps']:.1f}", f"{s['mac_efficiency']:.3f}") for name, s in lines
+    ]
+    heads2 = (f"at {speed['clock_mhz']:g} MHz", "cycles between frames", "first frame, cycles", "frames/s", "MAC efficiency")
+    out.print(table("Machine", heads2, rows2, right=range(1, 5)))
+    if speed["device_limit"]:
+        limit = speed["device_limit"]
+        out.print(f"{100 * limit['share']:.0f}% of the {limit['fps']:.0f} frames/s that all DSP blocks of the device could do, busy every cycle.")
+    for name, board in sorted(speed.get("boards", {}).items()):
+        out.print(f"Board {name}: {board['fmax_mhz']:.1f} MHz after place and route, {board['fps']:.1f} frames/s at {board['clock_mhz']:g} MHz.")
+    out.print()
+
+
+def _resources(body: dict[str, Any]) -> None:
+    out = console()
+    names = [n for n in NAMES if body["device"] is None or body["device"]["available"][n]]
+    rows = [(row["stage"], *(f"{row[n]:,}" for n in names)) for row in body["stages"]]
+    rows.append(("whole machine", *(f"{body['used'][n]:,}" for n in names)))
+    title = "Resources, by the model"
+    if body["device"]:
+        title += f", on {body['device']['name']}"
+        rows.append(("allowed", *(f"{body['device']['allowed'][n]:,}" for n in names)))
+        rows.append(("available", *(f"{body['device']['available'][n]:,}" for n in names)))
+    out.print(table(title, ("stage", *(NAMES[n] for n in names)), rows, right=range(1, len(names) + 1)))
+    out.print()
+
+
+def what_if_text(result: WhatIf) -> None:
+    """Devices against frame rates: the fastest machine, and which rates it reaches."""
+    out = console()
+    rows = []
+    for row in result.rows:
+        if row.found is None:
+            rows.append((row.device.name, ", ".join(row.device.boards), "does not fit", *("" for _ in range(5 + len(result.rates)))))
+            continue
+        shares = [(getattr(row.found.resources, n), getattr(row.device, n)) for n in NAMES]
+        rows.append((
+            row.device.name, ", ".join(row.device.boards), f"{row.fps:,.0f}", *(f"{100 * used / have:.0f}%" if have else "-" for used, have in shares),
+            *("yes" if row.fps >= rate else "-" for rate in result.rates),
+        ))  # fmt: skip
+    heads = ("device", "boards", "frames/s", "DSP", "BRAM", "URAM", "LUT", "FF", *(f"{rate:g}" for rate in result.rates))
+    title = f"The fastest machine on each device at {result.clock_mhz:g} MHz, {100 * result.utilisation:g}% utilisation; frame rates it reaches"
+    out.print(table(title, heads, rows, right=range(2, len(heads))))
+    for row in result.rows:
+        if row.found is None:
+            out.print(f"{row.device.name}: {row.reason}")
 
 
 def devices_text(as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from machines import Machine, squeezenet, tiny
 
 from fpga_squeeze.errors import CheckFailedError, InputError
-from fpga_squeeze.hardware.folding import engine_folds, folding_from_json, folding_to_json, line_buffer_banks, plan_machine, verify_plan
+from fpga_squeeze.hardware.candidates import divisors
+from fpga_squeeze.hardware.folding import folding_from_json, folding_to_json, line_buffer_banks, plan_machine, verify_plan
 from fpga_squeeze.hardware.plan import ConvStage, EngineFold, ExpandStage, FoldPlan, GlobalSumStage, PoolStage
+from fpga_squeeze.hardware.search import SLACK
 from fpga_squeeze.quantize.qgraph import QAdd, QConcat, QNode, QuantGraph
 
 
@@ -32,19 +35,23 @@ def networks(draw: st.DrawFn) -> QuantGraph:
 @given(networks(), st.floats(1.0, 3000.0))
 def test_every_plan_is_legal_and_keeps_its_word(qgraph: QuantGraph, ratio: float) -> None:
     pixels = qgraph.input.shape[1] * qgraph.input.shape[2]
-    plan = plan_machine(qgraph, 200.0, 200e6 / (pixels * ratio))
+    try:
+        plan = plan_machine(qgraph, 200.0, 200e6 / (pixels * ratio))
+    except CheckFailedError as refused:
+        # A stage that cannot be so fast; the rate that the message offers must work.
+        offered = int(re.search(r"at most (\d+) frames/s", str(refused))[1])  # type: ignore[index]
+        plan = plan_machine(qgraph, 200.0, offered)
     verify_plan(plan, qgraph)
     assert plan.macs == qgraph.macs
-    assert plan.interval_cycles == max(s.cycles for s in plan.stages)
+    assert plan.interval_cycles == max(s.cycles for s in plan.stages) <= plan.target_cycles
     assert plan.links[0].producer == "s_axis" and plan.links[-1].consumer == "m_axis" and plan.links[-1].out_lanes == 1
     for stage in plan.stages:
-        if isinstance(stage, ConvStage) and stage.cycles > plan.target_cycles:
-            # Missed: nothing faster may exist.
-            assert stage.cycles == min(replace(stage, engine=e).cycles for e in engine_folds(stage.engine, plan.link_into(stage.name).out_lanes))
-        if isinstance(stage, ConvStage) and stage.cycles <= plan.target_cycles:
-            folds = [replace(stage, engine=e) for e in engine_folds(stage.engine, stage.engine.fold.p_ic)]
-            fits = [s for s in folds if s.cycles <= plan.target_cycles]
-            assert stage.engine.fold.multipliers == min(s.engine.fold.multipliers for s in fits)
+        if isinstance(stage, ConvStage):
+            # No narrower fold of the same shape keeps the interval.
+            fold = stage.engine.fold
+            if fold.p_oc > 1:
+                narrower = replace(stage, engine=replace(stage.engine, fold=replace(fold, p_oc=fold.p_oc - 1)))
+                assert narrower.cycles > plan.target_cycles * (1 - SLACK) - 1
     assert folding_from_json(folding_to_json(plan), qgraph) == plan
 
 
@@ -76,7 +83,7 @@ def test_image_faster_than_a_pixel_a_cycle_is_refused() -> None:
     with pytest.raises(CheckFailedError, match=r"16x16 image alone takes 256.*at most 781250"):
         plan_machine(tiny(), 200.0, 800_000)
     plan = plan_machine(tiny(), 200.0, 781_250)
-    assert plan.target_cycles == 256 and plan.interval_cycles >= 256
+    assert plan.target_cycles == 256 == plan.interval_cycles
 
 
 @pytest.mark.parametrize(("clock", "fps"), [(0.0, 500.0), (200.0, 0.0), (200.0, -1.0), (float("nan"), 5.0), (200.0, float("inf"))])
@@ -159,7 +166,7 @@ def test_folding_file_can_be_edited_and_is_strict() -> None:
 
 def test_line_buffer_banks_hold_every_row() -> None:
     engine = next(s for s in plan_machine(tiny()).stages if isinstance(s, ExpandStage)).expand3x3
-    for e in engine_folds(engine):
+    for e in (replace(engine, fold=EngineFold(1, i, k)) for i in divisors(engine.in_shape[0]) for k in (1, 3, 9)):
         banks, depth = line_buffer_banks(e)
         assert banks * depth >= e.buffer_rows * e.in_shape[2] * e.ic_folds
         assert banks >= e.fold.p_k

@@ -12,10 +12,10 @@ from typing import Any
 
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.fifo import internal_fifos
-from fpga_squeeze.hardware.folding import line_buffer_banks
 from fpga_squeeze.hardware.legality import verify_plan
 from fpga_squeeze.hardware.packing import BRAM18_BITS, URAM_BITS, pack
 from fpga_squeeze.hardware.plan import Engine, FoldPlan, GlobalSumStage, PoolStage, Stage
+from fpga_squeeze.hardware.structure import line_buffer_banks
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
 KINDS = ("weights", "bias", "line_buffers", "fifos")

@@ -77,8 +77,9 @@ def lutram_count(width_bits: int, depth: int, *, rom: bool, lut_inputs: int = 6)
     return 8 * ceil(width_bits / 7) * ceil(depth / 64)
 
 
-def pack(width_bits: int, depth: int, *, rom: bool, uram_available: bool = False, lut_inputs: int = 6) -> Packing:
-    """Primitives of one memory by the stated rule: LUTs when shallow or tiny, else URAM (RAM only, and only where it is fuller than half), else block RAM.
+def pack(width_bits: int, depth: int, *, rom: bool, uram_available: bool = False, lut_inputs: int = 6, storage: str = "auto") -> Packing:
+    """Primitives of one memory. `storage` "lut", "bram" or "uram" is taken as given; "auto": LUTs when shallow or tiny, else URAM (RAM only, and only
+    where it is fuller than half), else block RAM.
 
     A URAM has no initial contents, so a ROM never goes there. A LUT4 holds 16 words, so shallow means 16 there.
 
@@ -86,13 +87,17 @@ def pack(width_bits: int, depth: int, *, rom: bool, uram_available: bool = False
     Packing(bram18=114, uram=0, lutram_luts=0)
     >>> pack(64, 32, rom=False)
     Packing(bram18=0, uram=0, lutram_luts=40)
+    >>> pack(144, 1024, rom=False, storage="uram")
+    Packing(bram18=0, uram=2, lutram_luts=0)
     """
     if width_bits == 0 or depth == 0:
         return Packing()
     bits = width_bits * depth
-    if depth <= 1 << lut_inputs or bits <= LUTRAM_BITS:
+    if storage == "uram":
+        return Packing(uram=uram_count(width_bits, depth))
+    if storage == "lut" or (storage == "auto" and (depth <= 1 << lut_inputs or bits <= LUTRAM_BITS)):
         return Packing(lutram_luts=lutram_count(width_bits, depth, rom=rom, lut_inputs=lut_inputs))
-    if uram_available and not rom:
+    if storage == "auto" and uram_available and not rom:
         blocks = uram_count(width_bits, depth)
         if 2 * bits >= blocks * URAM_BITS:
             return Packing(uram=blocks)

@@ -78,6 +78,16 @@ def loadable(engine: Engine) -> Engine:
     )  # fmt: skip
 
 
+def narrowed(stage: Stage, bits: int) -> Stage:
+    """The stage with weights of at most `bits` bits (bias and shift widths kept: they hardly count)."""
+    if isinstance(stage, ConvStage):
+        return replace(stage, engine=replace(stage.engine, weight_bits=min(bits, stage.engine.weight_bits)))
+    if isinstance(stage, ExpandStage):
+        e1, e3 = (replace(e, weight_bits=min(bits, e.weight_bits)) for e in stage.engines)
+        return replace(stage, expand1x1=e1, expand3x3=e3)
+    return stage
+
+
 def line_buffer_banks(engine: Engine) -> tuple[int, int]:
     """(banks, words a bank) of one copy of the circular line buffer: p_k = 1 reads one word a cycle from one bank; p_k = K reads K rows at once, a bank
     a row; p_k = K*K also K neighbouring columns, so column x of a row sits in bank x mod K. A pixel-buffered engine has none: (0, 0). An engine with

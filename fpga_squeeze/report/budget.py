@@ -10,7 +10,8 @@ from typing import Any
 from fpga_squeeze.errors import CheckFailedError, InputError
 from fpga_squeeze.hardware.devices import Device, load_devices
 from fpga_squeeze.hardware.memory import KINDS, MemoryRow, memory_rows, plan_rows
-from fpga_squeeze.hardware.plan import ConvStage, ExpandStage, FoldPlan, Stage
+from fpga_squeeze.hardware.plan import FoldPlan
+from fpga_squeeze.hardware.structure import narrowed
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
 UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
@@ -165,7 +166,7 @@ def _remedies(budget: MemoryBudget, plan: FoldPlan, qgraph: QuantGraph) -> list[
     widest = max(e.weight_bits for s in plan.stages for e in s.engines)
     found = []
     for bits in range(widest - 1, 1, -1):
-        narrow = replace(budget, rows=plan_rows(replace(plan, stages=tuple(_narrowed(s, bits) for s in plan.stages)), budget.device))
+        narrow = replace(budget, rows=plan_rows(replace(plan, stages=tuple(narrowed(s, bits) for s in plan.stages)), budget.device))
         if narrow.fits:
             found.append(f"--weight-bits {bits} ({narrow.total_bytes:,} bytes)")
             break
@@ -176,13 +177,3 @@ def _remedies(budget: MemoryBudget, plan: FoldPlan, qgraph: QuantGraph) -> list[
         fitting = next((d for d in larger if not memory_budget(plan, qgraph, budget.budget_bytes, d).over_device), None)
         found.append(f"--device {fitting.name}" if fitting else "no known device at this folding; a lower --target-fps wastes fewer blocks")
     return found
-
-
-def _narrowed(stage: Stage, bits: int) -> Stage:
-    """The stage with weights of at most `bits` bits (bias and shift widths kept: they hardly count)."""
-    if isinstance(stage, ConvStage):
-        return replace(stage, engine=replace(stage.engine, weight_bits=min(bits, stage.engine.weight_bits)))
-    if isinstance(stage, ExpandStage):
-        e1, e3 = (replace(e, weight_bits=min(bits, e.weight_bits)) for e in stage.engines)
-        return replace(stage, expand1x1=e1, expand3x3=e3)
-    return stage

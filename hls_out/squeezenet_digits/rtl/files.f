@@ -11,6 +11,7 @@ lib/fsq_line_buffer.sv
 lib/fsq_max_pool.sv
 lib/fsq_mvu.sv
 lib/fsq_mvu_dot.sv
+lib/fsq_parameter_memory.sv
 lib/fsq_pixel_buffer.sv
 lib/fsq_requantize.sv
 lib/fsq_skid.sv

@@ -1,0 +1,387 @@
+"""Folding search: the machine for a frame rate, for a device, or for a number of DSP blocks.
+
+For a given number of cycles a frame every stage has a list of choices (candidates.py); one of each must be taken so that DSP, 18 Kb blocks, URAM, LUTs
+and flip-flops together, converters between stages included, stay within the device's (knapsack.py). The fastest machine is found by bisection over the
+cycles; the largest number of cycles that is proven to be too few gives the gap: interval / bound - 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from math import ceil, floor, inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpga_squeeze.errors import CheckFailedError, InputError
+from fpga_squeeze.hardware.candidates import WEIGHTS, Choice, Space, choices, least_multipliers
+from fpga_squeeze.hardware.chain import cheapest_chain
+from fpga_squeeze.hardware.cost import Resources, converter_resources, plan_resources
+from fpga_squeeze.hardware.devices import Device
+from fpga_squeeze.hardware.knapsack import Knapsack
+from fpga_squeeze.hardware.links import assemble
+from fpga_squeeze.hardware.plan import FoldPlan
+from fpga_squeeze.hardware.structure import Skeleton, build_skeleton, narrowed
+from fpga_squeeze.quantize.qgraph import QuantGraph
+
+DEFAULT_FPS = 500.0
+
+SLACK = 0.05
+"""A machine may be up to this share faster than asked for, where that leaves fewer multipliers idle (the best MAC efficiency in that range is taken)."""
+
+SLACK_STEPS = 50
+
+DEVICE_P_PX = (1, 2, 3, 4)
+
+PRECISION = 1.002
+"""Bisection stops at this ratio of cycles: far below the steps between the folds of a stage."""
+
+TIGHTEN = 4
+ROOM = 1.05
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What to build. No `target_fps`: as fast as the device or `max_dsp` allows (DEFAULT_FPS where neither is given). `utilisation`: share of each of
+    the device's resources that may be used. `weights`: rom, loaded or auto (candidates.py)."""
+
+    clock_mhz: float = 200.0
+    target_fps: float | None = None
+    max_dsp: int | None = None
+    utilisation: float = 0.85
+    weights: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.clock_mhz < inf or not (self.target_fps is None or 0 < self.target_fps < inf):
+            raise InputError(f"clock and target must be positive numbers, got {self.clock_mhz} MHz and {self.target_fps} frames/s")
+        if not 0 < self.utilisation <= 1:
+            raise InputError(f"--utilisation: a share above 0 and up to 1 was expected, got {self.utilisation:g}")
+        if self.max_dsp is not None and self.max_dsp < 1:
+            raise InputError(f"--max-dsp: at least 1 was expected, got {self.max_dsp}")
+        if self.weights not in WEIGHTS:
+            raise InputError(f"--weights: one of {', '.join(WEIGHTS)} was expected, got {self.weights!r}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A plan that has passed `verify_plan`, and what it takes. `limits`: what it may take (None without a device).
+
+    `bound_cycles`: no plan of the search's choices needs fewer (0 where the goal was a rate, which is met, not beaten).
+    """
+
+    plan: FoldPlan
+    resources: Resources
+    limits: Resources | None
+    bound_cycles: int
+
+    @property
+    def gap(self) -> float:
+        """Share by which the interval exceeds the bound."""
+        return self.plan.interval_cycles / self.bound_cycles - 1 if self.bound_cycles else 0.0
+
+
+def search(qgraph: QuantGraph, goal: Goal, device: Device | None = None) -> Found:
+    """The machine for `goal`; ceil folds, packing and storage chosen.
+
+    Raises:
+        InputError: a graph that no stage covers (names the layer).
+        CheckFailedError: the goal cannot be met: the limiting resource or stage, the best that can, and what would help.
+    """
+    skeleton = build_skeleton(qgraph)
+    if device is None:
+        return _without_device(qgraph, skeleton, goal)
+    return _Fitting(qgraph, skeleton, goal, device).run()
+
+
+def check_plan(plan: FoldPlan, goal: Goal, device: Device | None) -> Found:
+    """A given plan, held to the limits a searched one keeps: the device's resources, --max-dsp, and the rate where one is asked for.
+
+    Raises CheckFailedError with every resource that is exceeded and by how much.
+    """
+    resources = plan_resources(plan, device)
+    wanted = int(goal.clock_mhz * 1e6 / goal.target_fps) if goal.target_fps else 0
+    if wanted and plan.interval_cycles > wanted:
+        slow = max(plan.stages, key=lambda s: s.cycles)
+        raise CheckFailedError(
+            f"the given folding needs {plan.interval_cycles} cycles a frame (stage {slow.name}), {goal.target_fps:g} frames/s at {goal.clock_mhz:g} MHz "
+            f"leave {wanted}; fold {slow.name} wider or lower --target-fps"
+        )
+    if device is None:
+        if goal.max_dsp is not None and resources.dsp > goal.max_dsp:
+            raise CheckFailedError(f"the given folding takes {resources.dsp} DSP blocks, --max-dsp allows {goal.max_dsp}; fold narrower")
+        return Found(plan, resources, None, 0)
+    limits = device_limits(device, goal)
+    over = [
+        f"{getattr(resources, f.name)} {NAMES[f.name]}, {getattr(limits, f.name)} of {getattr(device, f.name)} may be used"
+        for f in fields(Resources)
+        if getattr(resources, f.name) > getattr(limits, f.name)
+    ]
+    if over:
+        raise CheckFailedError(
+            f"the given folding does not fit {device.name} at {100 * goal.utilisation:g}% utilisation: it takes {'; '.join(over)}; "
+            "fold narrower, or leave --folding out and let the search choose"
+        )
+    return Found(plan, resources, limits, 0)
+
+
+def device_limits(device: Device, goal: Goal) -> Resources:
+    """What a plan may take of `device`: floor(utilisation x available), DSP blocks at most max_dsp."""
+    share = {f.name: floor(goal.utilisation * getattr(device, f.name)) for f in fields(Resources)}
+    if goal.max_dsp is not None:
+        share["dsp"] = min(share["dsp"], goal.max_dsp)
+    return Resources(**share)
+
+
+# ---------------------------------------------------------------- a rate or a number of multipliers, no device
+
+
+def _without_device(qgraph: QuantGraph, skeleton: Skeleton, goal: Goal) -> Found:
+    if goal.max_dsp is not None:
+        target = _fastest_multipliers(qgraph, skeleton, goal.max_dsp)
+        if goal.target_fps is not None:
+            wanted = int(goal.clock_mhz * 1e6 / goal.target_fps)
+            if target > wanted:
+                best = goal.clock_mhz * 1e6 / target
+                raise CheckFailedError(
+                    f"{goal.target_fps:g} frames/s at {goal.clock_mhz:g} MHz need more than the {goal.max_dsp} multipliers of --max-dsp; "
+                    f"they reach {floor(best)} frames/s; raise --max-dsp or the clock, or ask for less"
+                )
+            target = wanted
+    else:
+        target = int(goal.clock_mhz * 1e6 / (goal.target_fps or DEFAULT_FPS))
+        check_rate(qgraph, skeleton, target, goal.clock_mhz)
+    chosen = target if goal.max_dsp is not None and goal.target_fps is None else _most_efficient(qgraph, skeleton, target)
+    stages = cheapest_chain(skeleton.stages, chosen, qgraph.input.shape[0])
+    plan = assemble(qgraph, skeleton, stages, goal.clock_mhz, target)
+    return Found(plan, plan_resources(plan, None), None, 0)
+
+
+def check_rate(qgraph: QuantGraph, skeleton: Skeleton, target: int, clock_mhz: float) -> None:
+    """Raise CheckFailedError, naming the stage and the highest rate, when a stage has no fold for `target` cycles however much is spent."""
+    _, height, width = qgraph.input.shape
+    if height * width > target:
+        raise CheckFailedError(
+            f"the target leaves {target} cycles a frame at {clock_mhz:g} MHz, but the {height}x{width} image alone takes {height * width}, one pixel a "
+            f"cycle; ask for at most {int(clock_mhz * 1e6 / (height * width))} frames/s or raise the clock"
+        )
+    slowest = (0, "")
+    for i, stage in enumerate(skeleton.stages):
+        lanes = qgraph.input.shape[0] if i == 0 else None
+        low = high = target
+        while least_multipliers(stage, high, (1,), lanes) is None:
+            low, high = high, 2 * high
+        if high > target:
+            needed = _bisect(low, high, lambda t, s=stage, n=lanes: least_multipliers(s, t, (1,), n) is not None)  # type: ignore[misc]
+            slowest = max(slowest, (needed, stage.name))
+    if slowest[0]:
+        raise CheckFailedError(
+            f"stage {slowest[1]} needs at least {slowest[0]} cycles a frame, the target leaves {target} at {clock_mhz:g} MHz; "
+            f"ask for at most {floor(clock_mhz * 1e6 / slowest[0])} frames/s or raise the clock"
+        )
+
+
+def _bisect(low: int, high: int, possible: Callable[[int], bool]) -> int:
+    """Smallest value in (low, high] for which `possible`, given that it holds for `high`."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if possible(middle) else (middle, high)
+    return high
+
+
+def _totals(qgraph: QuantGraph, skeleton: Skeleton, target: int) -> tuple[int, int] | None:
+    """(multipliers, interval) with the fewest multipliers of every stage; None when a stage cannot meet the target."""
+    found = [least_multipliers(s, target, (1,), qgraph.input.shape[0] if i == 0 else None) for i, s in enumerate(skeleton.stages)]
+    if any(f is None for f in found):
+        return None
+    return sum(f[0] for f in found if f), max(f[1] for f in found if f)
+
+
+def _most_efficient(qgraph: QuantGraph, skeleton: Skeleton, target: int) -> int:
+    """The number of cycles in [(1 - SLACK) * target, target] at which multipliers x interval is smallest."""
+    best = (inf, target)
+    for step in range(SLACK_STEPS + 1):
+        tried = target - round(step * SLACK * target / SLACK_STEPS)
+        totals = _totals(qgraph, skeleton, tried)
+        if totals is not None:
+            best = min(best, (totals[0] * totals[1], tried), key=lambda b: (b[0], -b[1]))
+    return best[1]
+
+
+def _fastest_multipliers(qgraph: QuantGraph, skeleton: Skeleton, most: int) -> int:
+    """Fewest cycles a frame with at most `most` multipliers."""
+    one_each = sum(e.macs for s in skeleton.stages for e in s.engines) * 2
+    _, height, width = qgraph.input.shape
+
+    def possible(target: int) -> bool:
+        totals = _totals(qgraph, skeleton, target)
+        return totals is not None and totals[0] <= most
+
+    if not possible(one_each):
+        least = _totals(qgraph, skeleton, one_each)
+        needed = least[0] if least else 0
+        raise CheckFailedError(f"--max-dsp {most}: the network has {needed} multipliers even with the smallest fold of every engine; allow at least as many")
+    return _bisect(height * width - 1, one_each, possible)
+
+
+# ---------------------------------------------------------------- a device
+
+
+class _Fitting:
+    """Search on one device."""
+
+    def __init__(self, qgraph: QuantGraph, skeleton: Skeleton, goal: Goal, device: Device) -> None:
+        self.qgraph, self.skeleton, self.goal, self.device = qgraph, skeleton, goal, device
+        self.limits = device_limits(device, goal)
+        self.space = Space(device, DEVICE_P_PX, goal.weights)
+
+    def run(self) -> Found:
+        """The plan for the goal."""
+        if self.goal.target_fps is not None:
+            return self._for_rate(self.goal.target_fps)
+        return self._fastest()
+
+    def _for_rate(self, fps: float) -> Found:
+        target = int(self.goal.clock_mhz * 1e6 / fps)
+        check_rate(self.qgraph, self.skeleton, target, self.goal.clock_mhz)
+        plan, _ = self._solve(target)
+        if plan is None:
+            raise CheckFailedError(self._explain_rate(fps, target))
+        return Found(plan, plan_resources(plan, self.device), self.limits, 0)
+
+    def _fastest(self) -> Found:
+        _, height, width = self.qgraph.input.shape
+        slowest = 4 * sum(e.macs for s in self.skeleton.stages for e in s.engines) + height * width
+        plan, impossible = self._solve(slowest)
+        if plan is None:
+            raise CheckFailedError(self._explain_size(slowest))
+        # Too few for the image, or for the multiplications the DSP blocks can do at best; every further bound is proven by the knapsack.
+        bound = height * width
+        low, high = float(bound), float(slowest)
+        while high / low > PRECISION:
+            middle = int((low * high) ** 0.5)
+            found, impossible = self._solve(middle)
+            if found is not None:
+                plan, high = found, float(min(middle, found.interval_cycles))
+            else:
+                low = float(middle)
+                bound = max(bound, middle + 1) if impossible else bound
+        return Found(plan, plan_resources(plan, self.device), self.limits, bound)
+
+    # ------------------------------------------------------------ the integer program
+
+    def _knapsack(self, target: int) -> Knapsack | None:
+        """Choices of every stage at `target`; None when a stage has none."""
+        lanes = self.qgraph.input.shape[0]
+        found: list[tuple[Choice, ...]] = []
+        for i, stage in enumerate(self.skeleton.stages):
+            options = choices(stage, target, self.space, lanes if i == 0 else None)
+            if not options:
+                return None
+            found.append(options)
+        return Knapsack(found, lanes, self._join)
+
+    def _join(self, link: int, in_lanes: int, out_lanes: int) -> Resources:
+        """What the converter before stage `link` takes."""
+        tensor = self.qgraph[self.skeleton.tensors[link - 1]] if link else self.qgraph.input
+        return converter_resources(tensor.shape[0], tensor.fmt.bits, in_lanes, out_lanes, self.device)
+
+    def _solve(self, target: int) -> tuple[FoldPlan | None, bool]:
+        """(a plan at `target` within the limits or None, proven that there is none)."""
+        knapsack = self._knapsack(target)
+        if knapsack is None:
+            return None, True
+        limits = _vector(self.limits)
+        worth = np.array([1.0 / max(1, getattr(self.device, f.name)) for f in fields(Resources)])
+        allowed, first = limits.copy(), True
+        for _ in range(TIGHTEN):
+            verdict = knapsack.fit(allowed, worth)
+            if verdict.chain is None:
+                # A proof only without the room that was kept for links: they cost something at any rate, so the bound stays a bound.
+                return None, verdict.impossible and first
+            stages = tuple(stage[c].stage for stage, c in zip(knapsack.options, verdict.chain, strict=True))
+            plan = assemble(self.qgraph, self.skeleton, stages, self.goal.clock_mhz, target)
+            exact = _vector(plan_resources(plan, self.device))
+            if (exact <= limits).all():
+                return plan, False
+            allowed = np.minimum(allowed, limits - (exact - verdict.usage).clip(0) * ROOM)
+            first = False
+        return None, False
+
+    # ------------------------------------------------------------ why not
+
+    def _explain_rate(self, fps: float, target: int) -> str:
+        limiting = self._limiting(target)
+        best = replace(self.goal, target_fps=None)
+        try:
+            fastest = _Fitting(self.qgraph, self.skeleton, best, self.device).run().plan
+        except CheckFailedError as error:
+            return str(error)
+        reached = floor(self.goal.clock_mhz * 1e6 / fastest.interval_cycles)
+        return (
+            f"{fps:g} frames/s at {self.goal.clock_mhz:g} MHz do not fit {self.device.name} at {100 * self.goal.utilisation:g}% utilisation: "
+            f"{limiting}. The best that fits: {reached} frames/s. What would help: {self._remedies(target)}"
+        )
+
+    def _explain_size(self, slowest: int) -> str:
+        """Too large at any rate: by how much, and what would help."""
+        knapsack = self._knapsack(slowest)
+        assert knapsack is not None
+        short = []
+        for i, f in enumerate(fields(Resources)):
+            least = sum(float(table[:, i].min()) for table in knapsack.tables)
+            limit, available = getattr(self.limits, f.name), getattr(self.device, f.name)
+            if least > limit:
+                short.append(
+                    f"at least {ceil(least)} {NAMES[f.name]} are needed, {limit} of its {available} may be used "
+                    f"({100 * self.goal.utilisation:g}%): {ceil(least - limit)} too few"
+                )
+        why = "; ".join(short) or self._limiting(slowest)
+        return f"the network does not fit {self.device.name} at any frame rate: {why}. What would help: {self._remedies(slowest)}"
+
+    def _limiting(self, target: int) -> str:
+        """The resources without whose limit the target would be met."""
+        knapsack = self._knapsack(target)
+        if knapsack is None:
+            return "a stage has no fold that is fast enough"
+        free = [f.name for f in fields(Resources) if self._possible(target, replace(self.limits, **{f.name: 10**12}))]
+        if free:
+            return " or ".join(f"{NAMES[n]} limit it ({getattr(self.limits, n)} of {getattr(self.device, n)} may be used)" for n in free)
+        shares = []
+        for i, f in enumerate(fields(Resources)):
+            least = sum(float(table[:, i].min()) for table in knapsack.tables)
+            shares.append((least / max(1, getattr(self.limits, f.name)), f.name))
+        return "more than one resource is short: " + ", ".join(NAMES[name] for _, name in sorted(shares, reverse=True)[:3])
+
+    def _possible(self, target: int, limits: Resources) -> bool:
+        """Whether some chain fits `limits`, links apart."""
+        knapsack = self._knapsack(target)
+        worth = np.array([1.0 / max(1, getattr(self.device, f.name)) for f in fields(Resources)])
+        return knapsack is not None and knapsack.fit(_vector(limits), worth).chain is not None
+
+    def _remedies(self, target: int) -> str:
+        from fpga_squeeze.hardware.devices import load_devices
+
+        found = []
+        widest = max(e.weight_bits for s in self.skeleton.stages for e in s.engines)
+        for bits in range(widest - 1, 1, -1):
+            narrow = replace(self.skeleton, stages=tuple(narrowed(s, bits) for s in self.skeleton.stages))
+            if _Fitting(self.qgraph, narrow, self.goal, self.device)._possible(target, self.limits):
+                found.append(f"--weight-bits {bits}")
+                break
+        if self.goal.weights == "rom" and self.device.uram:
+            found.append("--weights auto (URAM holds loaded weights only)")
+        larger = sorted(load_devices(), key=lambda d: (d.lut, d.name))
+        for d in larger:
+            other = _Fitting(self.qgraph, self.skeleton, self.goal, d)
+            if d.name != self.device.name and other._possible(target, other.limits):
+                found.append(f"--device {d.name}")
+                break
+        return "; ".join(found) or "a smaller network: no known device holds this one"
+
+
+NAMES = {"dsp": "DSP blocks", "bram18": "18 Kb blocks", "uram": "URAM blocks", "lut": "LUTs", "ff": "flip-flops"}
+
+
+def _vector(resources: Resources) -> NDArray[np.float64]:
+    return np.array([getattr(resources, f.name) for f in fields(Resources)], dtype=np.float64)
