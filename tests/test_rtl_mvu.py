@@ -9,7 +9,7 @@ import pytest
 from sim import harness
 from sim.conv_case import ConvCase, ConvSpec
 
-SOURCES = [harness.LIB / f"fsq_{name}.sv" for name in ("mvu", "mvu_dot", "requantize", "fifo")]
+SOURCES = [harness.LIB / f"fsq_{name}.sv" for name in ("mvu", "mvu_dot", "mvu_pair", "adder_tree", "parameter_memory", "requantize", "fifo")]
 NONE = (0, 0, 0, 0)
 
 CASES = {
@@ -35,11 +35,16 @@ def _run(spec: ConvSpec, simulator: str, **parameters: int) -> harness.BenchResu
     )  # fmt: skip
 
 
-def _tree_levels(lanes: int) -> int:
-    levels = 0
-    while lanes > 1:
-        lanes, levels = ceil(lanes / 3), levels + 1
-    return levels
+def _levels(terms: int) -> int:
+    return (terms - 1).bit_length()
+
+
+def _latency(lanes: int, product_bits: int = 0, shift: int = 0) -> int:
+    """8 cycles and the adder tree; packed (shift > 0) as the headers of fsq_mvu and fsq_mvu_pair state."""
+    if not shift:
+        return 8 + _levels(lanes)
+    group = min(max(0, shift - product_bits), _levels(lanes))
+    return 9 + group + _levels(ceil(lanes / (1 << group))) + (2 if shift < product_bits else 0)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -49,7 +54,30 @@ def test_bit_exact(name: str) -> None:
     result = _run(spec, "icarus")
     assert result.tests == 4
     assert result.measured("bubbles") == 0
-    assert result.measured("latency") == 8 + _tree_levels(spec.fold[1] * spec.fold[2])
+    assert result.measured("latency") == _latency(spec.fold[1] * spec.fold[2])
+
+
+PACKED = {
+    "DSP48E2, 8 products in a field": (ConvSpec((4, 4), (18, 6), 1, 1, NONE, (4, 9, 1)), 19),
+    "an odd channel": (ConvSpec((4, 4), (6, 9), 1, 1, NONE, (5, 3, 1)), 19),
+    "one channel only": (ConvSpec((4, 4), (6, 3), 1, 1, NONE, (1, 3, 1)), 19),
+    "DSP48E1, 2 products": (ConvSpec((4, 4), (10, 6), 1, 1, NONE, (2, 5, 1)), 17),
+    "no room for a sum": (ConvSpec((4, 4), (6, 4), 1, 1, NONE, (4, 3, 1)), 16),
+    "18 x 18, fields overlap": (ConvSpec((4, 4), (10, 6), 1, 1, NONE, (6, 5, 1)), 10),
+    "18 x 18, one lane": (ConvSpec((4, 4), (3, 4), 1, 1, NONE, (2, 1, 1)), 10),
+    "narrow numbers": (ConvSpec((4, 4), (6, 4), 3, 1, (1, 1, 1, 1), (2, 2, 9), weight_bits=4, act_bits=5), 23),
+    "no fold": (ConvSpec((4, 4), (8, 4), 1, 1, NONE, (4, 8, 1)), 19),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_packed_channels_are_bit_exact(name: str) -> None:
+    harness.require("icarus")
+    spec, shift = PACKED[name]
+    result = _run(spec, "icarus", PACK=1, PACK_SHIFT=shift)
+    assert result.tests == 4
+    assert result.measured("bubbles") == 0
+    assert result.measured("latency") == _latency(spec.fold[1] * spec.fold[2], spec.weight_bits + spec.act_bits, shift)
 
 
 def test_a_missing_weight_file_is_an_error() -> None:

@@ -1,10 +1,11 @@
-"""Two products in one hardware multiplier.
+"""Two products in one hardware multiplier, without a borrow between them.
 
-The wide port takes A = hi * 2^shift + lo, the narrow one the operand B that both share: M = A * B = (hi * B) * 2^shift + lo * B. With P = weight bits +
-activation bits (every product of the two fits P bits as a signed number) and shift >= P the low field of M holds lo * B, and hi * B is the high field
-plus one where the low one is negative. 2^(shift - P) such M may be added before they are taken apart. With shift < P the fields overlap by P - shift
-bits; these low bits of hi * B are computed in logic (a truncated product) and subtracted.
-After Xilinx WP486 (two INT8 multiplications in a DSP48E2), stated for any width.
+The wide port takes A = hi * 2^shift + lo, the narrow one the operand B that both share: M = A * B = hi * B * 2^shift + lo * B. The low product is kept
+non-negative by taking one weight in offset binary, w + 2^(W-1), which is its bits with the highest one flipped; 2^(W-1) * sum(x) is subtracted from the
+sum of products afterwards, once a pixel and output. So A is plain wiring (no pre-adder) and the fields need no correction. Activations are unsigned.
+With P = weight bits + activation bits a low product is below 2^P: with shift >= P, 2^(shift - P) such M may be added before they are taken apart; with
+shift < P the fields overlap by P - shift bits, and that many low bits of hi * B are computed in logic and subtracted.
+The idea of the shared operand: Xilinx WP486 (two INT8 multiplications in a DSP48E2); its signed fields need a correction each.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from numpy.typing import NDArray
 from fpga_squeeze.fixed_point import TensorFormat
 
 PACKINGS = ("channels", "pixels")
-"""channels: hi and lo are weights of two output channels, B their activation. pixels: hi and lo are activations of two pixels, B their weight."""
+"""channels: hi and lo are weights of two output channels (lo offset), B their activation. pixels: hi and lo are activations of two pixels, B their weight (offset)."""
+
+MAX_BITS = 8
+"""Widest weight and activation of a pair."""
 
 MAX_OVERLAP_BITS = 8
 """Largest truncated product that is still cheaper in LUTs than a second multiplier is worth (18 x 18 ports only)."""
@@ -24,39 +28,43 @@ MAX_OVERLAP_BITS = 8
 def pack_shift(weight_bits: int, act_fmt: TensorFormat, multiplier_bits: tuple[int, int], packing: str, overlap_allowed: bool) -> int:
     """Bits between the two products, 0 where a pair does not fit a multiplier of `multiplier_bits` signed port widths (wide, narrow).
 
-    The wide port must hold hi * 2^shift + lo, one bit more than hi alone, so shift = wide - bits(hi) - 1, a bit of sign added to unsigned activations.
+    channels: the wide port holds a signed weight above `shift` bits, shift = wide - W; pixels: an unsigned activation and a sign bit,
+    shift = wide - A - 1.
 
-    >>> from fpga_squeeze.fixed_point import TensorFormat
     >>> u8 = TensorFormat(8, 4, signed=False)
-    >>> pack_shift(8, u8, (27, 18), "channels", False), pack_shift(8, u8, (25, 18), "channels", False), pack_shift(8, u8, (18, 18), "pixels", True)
-    (18, 16, 9)
-    >>> pack_shift(12, u8, (27, 18), "channels", False)
-    0
+    >>> [pack_shift(8, u8, ports, "channels", True) for ports in ((27, 18), (25, 18), (18, 18))]
+    [19, 17, 10]
+    >>> [pack_shift(8, u8, ports, "pixels", True) for ports in ((27, 18), (25, 18), (18, 18))]
+    [18, 16, 9]
+    >>> pack_shift(12, u8, (27, 18), "channels", False), pack_shift(8, TensorFormat(8, 4, signed=True), (27, 18), "channels", False)
+    (0, 0)
     """
-    act_bits = act_fmt.bits + (0 if act_fmt.signed else 1)
     wide, narrow = multiplier_bits
-    # Unsigned activations: hi * 2^shift + lo stays below 2^(bits + shift), so the extra bit is the sign's own.
-    high, shared = (weight_bits, act_bits) if packing == "channels" else (act_fmt.bits, weight_bits)
-    shift = wide - high - 1
-    overlap = weight_bits + act_fmt.bits - shift
-    if shared > narrow or weight_bits > 8 or act_fmt.bits > 8 or shift < 8 or overlap > (MAX_OVERLAP_BITS if overlap_allowed else 0):
+    act_bits = act_fmt.bits
+    shift, shared = (wide - weight_bits, act_bits + 1) if packing == "channels" else (wide - act_bits - 1, weight_bits + 1)
+    overlap = weight_bits + act_bits - shift
+    if act_fmt.signed or max(weight_bits, act_bits) > MAX_BITS or shared > narrow or shift < MAX_BITS:
         return 0
-    return shift
+    return shift if overlap <= (MAX_OVERLAP_BITS if overlap_allowed else 0) else 0
 
 
-def packed_products(
-    hi: NDArray[np.int64], lo: NDArray[np.int64], shared: NDArray[np.int64], product_bits: int, shift: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(hi * shared, lo * shared) by one multiplication of (hi << shift) + lo, taken apart as the hardware does. int64 arrays of any one shape."""
+def packed_products(hi: NDArray[np.int64], lo: NDArray[np.int64], shared: NDArray[np.int64], product_bits: int, shift: int) -> tuple[
+    NDArray[np.int64], NDArray[np.int64]
+]:  # fmt: skip
+    """(hi * shared, lo * shared) from one multiplication, taken apart as the hardware does; lo and shared must not be negative. int64 arrays.
+
+    Sums over the last axis of up to 2^(shift - product_bits) products come apart in the same way when shift >= product_bits.
+
+    >>> a = np.array
+    >>> packed_products(a([-128, 127]), a([255, 0]), a([255, 255]), 16, 19)
+    (array([-32640,  32385]), array([65025,     0]))
+    >>> packed_products(a([-128, 127]), a([255, 0]), a([255, 255]), 16, 10)
+    (array([-32640,  32385]), array([65025,     0]))
+    """
     product = ((hi << shift) + lo) * shared
-    overlap = max(0, product_bits - shift)
-    if overlap:
-        # Low bits of the high product, from a truncated multiplication; subtracted, what is left of the low product stands alone.
-        mask = (1 << overlap) - 1
-        low_of_high = ((hi & mask) * (shared & mask)) & mask
-        field = (product - (low_of_high << shift)) & ((1 << product_bits) - 1)
-        low = field - ((field >> (product_bits - 1)) << product_bits)
-        return (product - low) >> shift, low
-    field = product & ((1 << shift) - 1)
-    low = field - ((field >> (shift - 1)) << shift)
-    return (product >> shift) + ((product >> (shift - 1)) & 1), low
+    if shift >= product_bits:
+        return product >> shift, product & ((1 << shift) - 1)
+    mask = (1 << (product_bits - shift)) - 1
+    low_of_high = ((hi & mask) * (shared & mask)) & mask
+    low = (product - (low_of_high << shift)) & ((1 << product_bits) - 1)
+    return (product - low) >> shift, low

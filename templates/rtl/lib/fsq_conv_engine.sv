@@ -98,7 +98,7 @@ module fsq_conv_engine #(
         .SHIFT_MIN(SHIFT_MIN), .SHIFT_MAX(SHIFT_MAX), .OUT_BITS(OUT_BITS), .OUT_SIGNED(OUT_SIGNED),
         .WEIGHT_FILE(WEIGHT_FILE), .BIAS_FILE(BIAS_FILE), .SHIFT_FILE(SHIFT_FILE), .FIFO_DEPTH(FIFO_DEPTH)
     ) mvu (
-        .clk(clk), .rst(rst),
+        .clk(clk), .rst(rst), .load_bus(115'd0),
         .s_axis_tdata(window_tdata), .s_axis_tvalid(window_tvalid), .s_axis_tready(window_tready),
         .m_axis_tdata(m_axis_tdata), .m_axis_tvalid(m_axis_tvalid), .m_axis_tready(m_axis_tready), .high_water(high_water)
     );

@@ -167,7 +167,7 @@ module fsq_expand #(
         .SHIFT_MIN(E1_SHIFT_MIN), .SHIFT_MAX(E1_SHIFT_MAX), .OUT_BITS(OUT_BITS), .OUT_SIGNED(OUT_SIGNED),
         .WEIGHT_FILE(E1_WEIGHT_FILE), .BIAS_FILE(E1_BIAS_FILE), .SHIFT_FILE(E1_SHIFT_FILE)
     ) e1_mvu (
-        .clk(clk), .rst(rst),
+        .clk(clk), .rst(rst), .load_bus(115'd0),
         .s_axis_tdata(pixel_tdata), .s_axis_tvalid(pixel_tvalid), .s_axis_tready(pixel_tready),
         .m_axis_tdata(e1_tdata), .m_axis_tvalid(e1_tvalid), .m_axis_tready(e1_tready), .high_water(e1_engine_high_water)
     );
@@ -178,7 +178,7 @@ module fsq_expand #(
         .SHIFT_MIN(E3_SHIFT_MIN), .SHIFT_MAX(E3_SHIFT_MAX), .OUT_BITS(OUT_BITS), .OUT_SIGNED(OUT_SIGNED),
         .WEIGHT_FILE(E3_WEIGHT_FILE), .BIAS_FILE(E3_BIAS_FILE), .SHIFT_FILE(E3_SHIFT_FILE)
     ) e3_mvu (
-        .clk(clk), .rst(rst),
+        .clk(clk), .rst(rst), .load_bus(115'd0),
         .s_axis_tdata(window_tdata), .s_axis_tvalid(window_tvalid), .s_axis_tready(window_tready),
         .m_axis_tdata(e3_tdata), .m_axis_tvalid(e3_tvalid), .m_axis_tready(e3_tready), .high_water(e3_engine_high_water)
     );
