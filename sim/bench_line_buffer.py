@@ -14,19 +14,22 @@ from sim.streams import PERIOD_NS, Bench, measured
 
 CASE = ConvCase(spec_from_environment())
 SPEC = CASE.spec
-TAP = bool(bench_parameters().get("TAP", 0))
+PARAMETERS = bench_parameters()
+TAP = bool(PARAMETERS.get("TAP", 0))
+STEP, FIRST = PARAMETERS.get("PX_STEP", 1), PARAMETERS.get("PX_FIRST", 0)
 OUTPUTS = ("m_axis", "m_tap") if TAP else ("m_axis",)
 STALLS = [tuple(pair.split("/")) for pair in os.environ.get("FSQ_STALLS", "half/half none/heavy bursts/bursts").split()]
-BEATS = SPEC.out_size[0] * SPEC.out_size[1] * SPEC.oc_folds * SPEC.ic_folds * SPEC.k_folds
+BEATS = len(CASE.visited(STEP, FIRST)) * SPEC.oc_folds * SPEC.ic_folds * SPEC.k_folds
+CYCLES = max(BEATS, SPEC.size[0] * SPEC.size[1] * SPEC.ic_folds)
 LIMIT = 40 * SPEC.cycles + 5000
 
 
 def _queue(bench: Bench, frames: int) -> None:
     for _ in range(frames):
         frame = CASE.frame()
-        bench.outputs["m_axis"].expect(CASE.window_golden(frame))
+        bench.outputs["m_axis"].expect(CASE.window_golden(frame, STEP, FIRST))
         if TAP:
-            bench.outputs["m_tap"].expect(CASE.in_beats(frame))
+            bench.outputs["m_tap"].expect(CASE.tap_golden(frame, STEP, FIRST))
         bench.send(CASE.in_beats(frame))
 
 
@@ -56,9 +59,9 @@ async def back_to_back(dut: Any) -> None:
     ends = bench.outputs["m_axis"].cycles[BEATS - 1 :: BEATS]
     interval = (ends[-1] - ends[1]) / (len(ends) - 2)
     measured(dut, "interval", interval)
-    measured(dut, "ratio", interval / SPEC.cycles)
+    measured(dut, "ratio", interval / CYCLES)
     rows = min(SPEC.kernel - SPEC.pads[0], SPEC.size[0]) - 1
-    cols = min(SPEC.kernel - SPEC.pads[1], SPEC.size[1])
+    cols = min(FIRST * SPEC.stride + SPEC.kernel - SPEC.pads[1], SPEC.size[1])
     needed = (1 if SPEC.pixel_buffered else (rows * SPEC.size[1] + cols) * SPEC.ic_folds) - 1
     measured(dut, "latency", bench.outputs["m_axis"].cycles[0] - bench.accepted["s_axis"][needed])
 

@@ -113,9 +113,7 @@ class ConvCase:
         self.acc_bits = signed_bits(int(reach[0].min()), int(reach[1].max()))
         self.bias_bits = signed_bits(int(bias.min()), int(bias.max()))
         pad_value = tuple(int(v) for v in self.random_act(ic)) if spec.pad_values else (0,) * ic
-        self.conv = QConv(
-            weight.astype(np.int32), spec.weight_bits, np.zeros(oc, np.int64), bias, shift, spec.stride, spec.pads, pad_value, self.acc_bits
-        )
+        self.conv = QConv(weight.astype(np.int32), spec.weight_bits, np.zeros(oc, np.int64), bias, shift, spec.stride, spec.pads, pad_value, self.acc_bits)
         self.node = QNode("conv", self.conv, ("image",), (oc, *spec.out_size), self.out_fmt)
 
     def _fitting_shifts(self, spread: float) -> tuple[int, int]:
@@ -137,8 +135,20 @@ class ConvCase:
         """The output frame (OC, OH, OW)."""
         return apply_node(self.node, (frame,))
 
-    def window_golden(self, frame: Int64) -> list[int]:
-        """The window stream of the line buffer: beats in the engine's order of work."""
+    def visited(self, step: int = 1, first: int = 0) -> list[tuple[int, int] | None]:
+        """Output pixels (row, column) that a line buffer with PX_STEP and PX_FIRST visits in a frame; None is the dummy at its end."""
+        height, width = self.spec.out_size
+        places = range(first, ceil(height * width / step) * step, step)
+        return [divmod(place, width) if place < height * width else None for place in places]
+
+    def tap_golden(self, frame: Int64, step: int = 1, first: int = 0) -> list[int]:
+        """The centre pixels beside `window_golden`, in words of p_ic channels; padding for a dummy."""
+        p_ic, bits = self.spec.fold[1], self.spec.act_bits
+        pixels = [self.conv.pad_value if at is None else frame[:, at[0], at[1]].tolist() for at in self.visited(step, first)]
+        return [word for pixel in pixels for word in pixel_beats(pixel, p_ic, bits)]
+
+    def window_golden(self, frame: Int64, step: int = 1, first: int = 0) -> list[int]:
+        """The window stream of the line buffer: beats in the engine's order of work, of the output pixels first, first + step, ..."""
         spec = self.spec
         ic, _ = spec.channels
         p_ic, p_k = spec.fold[1], spec.fold[2]
@@ -147,19 +157,21 @@ class ConvCase:
         padded = np.zeros((lanes, spec.size[0] + t + b, spec.size[1] + le + r), dtype=np.int64)
         padded[:ic] = np.array(self.conv.pad_value)[:, None, None]
         padded[:ic, t : t + spec.size[0], le : le + spec.size[1]] = frame
+        pad = np.zeros(lanes, dtype=np.int64)
+        pad[:ic] = self.conv.pad_value
         beats = []
-        for oh in range(spec.out_size[0]):
-            for ow in range(spec.out_size[1]):
-                pixel = []
-                for kf in range(spec.k_folds):
-                    for cf in range(spec.ic_folds):
-                        word: list[int] = []
-                        for lane in range(p_k):
-                            kh, kw = spec.tap(kf, lane)
-                            taken = padded[cf * p_ic : (cf + 1) * p_ic, oh * spec.stride + kh, ow * spec.stride + kw]
-                            word += [int(v) for v in taken]
-                        pixel.append(pack(word, spec.act_bits))
-                beats += pixel * spec.oc_folds
+        for at in self.visited(step, first):
+            pixel = []
+            for kf in range(spec.k_folds):
+                for cf in range(spec.ic_folds):
+                    word: list[int] = []
+                    for lane in range(p_k):
+                        kh, kw = spec.tap(kf, lane)
+                        channels = slice(cf * p_ic, (cf + 1) * p_ic)
+                        taken = pad[channels] if at is None else padded[channels, at[0] * spec.stride + kh, at[1] * spec.stride + kw]
+                        word += [int(v) for v in taken]
+                    pixel.append(pack(word, spec.act_bits))
+            beats += pixel * spec.oc_folds
         return beats
 
     def beats(self, tensor: Int64, lanes: int, bits: int) -> list[int]:

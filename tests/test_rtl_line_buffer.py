@@ -22,8 +22,16 @@ CASES = {
 }
 
 
-def _run(spec: ConvSpec, tap: bool, simulator: str) -> harness.BenchResult:
-    parameters = {**ConvCase(spec).geometry(), "TAP": int(tap)}
+# (case, step, first pixel): with and without a dummy at the frame's end, in every bank structure.
+VISITS = [
+    ("3x3 one tap", 2, 1), ("3x3 one tap", 4, 3), ("3x3 column, uneven pads", 3, 0), ("3x3 column, uneven pads", 2, 1),
+    ("3x3 all taps with centre", 2, 1), ("3x3 all taps with centre", 3, 2), ("3x3 all taps with centre", 4, 0), ("5x5 column with centre", 3, 1),
+    ("2x2 stride 4, gaps between windows", 3, 2), ("4x4 larger than the input", 2, 1), ("1x1 stride 2", 4, 2),
+]  # fmt: skip
+
+
+def _run(spec: ConvSpec, tap: bool, simulator: str, step: int = 1, first: int = 0) -> harness.BenchResult:
+    parameters = {**ConvCase(spec).geometry(), "TAP": int(tap), "PX_STEP": step, "PX_FIRST": first}
     return harness.run_bench("fsq_line_buffer", SOURCES, "sim.bench_line_buffer", parameters, simulator, seed=spec.seed, env={"FSQ_CASE": spec.to_json()})
 
 
@@ -34,6 +42,32 @@ def test_windows_in_order(name: str) -> None:
     result = _run(spec, tap, "icarus")
     assert result.tests == 3
     assert result.measured("latency") == 4
+
+
+@pytest.mark.parametrize("name, step, first", VISITS)
+def test_windows_of_every_nth_pixel(name: str, step: int, first: int) -> None:
+    harness.require("icarus")
+    spec, tap = CASES[name]
+    result = _run(spec, tap, "icarus", step, first)
+    assert result.measured("latency") == 4
+    assert result.measured("ratio") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_windows_of_every_nth_pixel_in_every_geometry(name: str) -> None:
+    harness.require("icarus")
+    spec, tap = CASES[name]
+    for step in range(2, min(8, spec.out_size[1]) + 1):
+        for first in range(step):
+            assert _run(spec, tap, "icarus", step, first).measured("ratio") == 1, (step, first)
+
+
+def test_more_pixels_at_a_time_than_a_row_has_are_refused() -> None:
+    harness.require("icarus")
+    spec = ConvSpec((5, 3), (1, 1), 3, 1, (1, 1, 1, 1), (1, 1, 1))
+    with pytest.raises(harness.SimulationError, match="PX_STEP=4 PX_FIRST=0, PX_STEP from 1 to OW=3 and PX_FIRST below it were expected"):
+        _run(spec, False, "icarus", 4)
 
 
 def test_no_bubble_between_frames() -> None:
@@ -54,6 +88,7 @@ def test_on_verilator() -> None:
     harness.require("verilator")
     spec, tap = CASES["3x3 all taps with centre"]
     assert _run(spec, tap, "verilator").tests == 3
+    assert _run(spec, tap, "verilator", 3, 2).tests == 3
 
 
 @pytest.mark.parametrize("channels, fold", [((6, 6), (2, 2, 1)), ((3, 2), (2, 3, 1)), ((5, 4), (1, 2, 1))])
