@@ -8,26 +8,39 @@ from typing import Any
 import cocotb
 from cocotb.triggers import RisingEdge, with_timeout
 
-from sim.conv_case import ConvCase, spec_from_environment
+from sim.conv_case import ConvCase, Int64, spec_from_environment
 from sim.harness import bench_parameters
-from sim.streams import PERIOD_NS, Bench, measured
+from sim.streams import PERIOD_NS, Bench, measured, pack
 
 CASE = ConvCase(spec_from_environment())
 SPEC = CASE.spec
 PARAMETERS = bench_parameters()
 TAP = bool(PARAMETERS.get("TAP", 0))
+P_PX = PARAMETERS.get("P_PX", 1)  # of a pixel buffer
 STEP, FIRST = PARAMETERS.get("PX_STEP", 1), PARAMETERS.get("PX_FIRST", 0)
 OUTPUTS = ("m_axis", "m_tap") if TAP else ("m_axis",)
 STALLS = [tuple(pair.split("/")) for pair in os.environ.get("FSQ_STALLS", "half/half none/heavy bursts/bursts").split()]
-BEATS = len(CASE.visited(STEP, FIRST)) * SPEC.oc_folds * SPEC.ic_folds * SPEC.k_folds
+BEATS = len(CASE.visited(max(STEP, P_PX), FIRST)) * SPEC.oc_folds * SPEC.ic_folds * SPEC.k_folds
 CYCLES = max(BEATS, SPEC.size[0] * SPEC.size[1] * SPEC.ic_folds)
 LIMIT = 40 * SPEC.cycles + 5000
+
+
+def _windows(frame: Int64) -> list[int]:
+    """What comes out: a line buffer's share of the windows; groups of P_PX pixels of a pixel buffer, the last pixel of a short one repeated."""
+    if P_PX == 1:
+        return CASE.window_golden(frame, STEP, FIRST)
+    pixels = [CASE.window_golden(frame, P_PX, p) for p in range(P_PX)]
+    whole = SPEC.out_size[0] * SPEC.out_size[1] % P_PX or P_PX
+    beats = SPEC.oc_folds * SPEC.ic_folds
+    for p in range(whole, P_PX):
+        pixels[p][-beats:] = pixels[whole - 1][-beats:]
+    return [pack(words, SPEC.fold[1] * SPEC.act_bits) for words in zip(*pixels, strict=True)]
 
 
 def _queue(bench: Bench, frames: int) -> None:
     for _ in range(frames):
         frame = CASE.frame()
-        bench.outputs["m_axis"].expect(CASE.window_golden(frame, STEP, FIRST))
+        bench.outputs["m_axis"].expect(_windows(frame))
         if TAP:
             bench.outputs["m_tap"].expect(CASE.tap_golden(frame, STEP, FIRST))
         bench.send(CASE.in_beats(frame))
@@ -62,7 +75,7 @@ async def back_to_back(dut: Any) -> None:
     measured(dut, "ratio", interval / CYCLES)
     rows = min(SPEC.kernel - SPEC.pads[0], SPEC.size[0]) - 1
     cols = min(FIRST * SPEC.stride + SPEC.kernel - SPEC.pads[1], SPEC.size[1])
-    needed = (1 if SPEC.pixel_buffered else (rows * SPEC.size[1] + cols) * SPEC.ic_folds) - 1
+    needed = ((P_PX - 1) * SPEC.ic_folds + 1 if SPEC.pixel_buffered else (rows * SPEC.size[1] + cols) * SPEC.ic_folds) - 1
     measured(dut, "latency", bench.outputs["m_axis"].cycles[0] - bench.accepted["s_axis"][needed])
 
 

@@ -91,11 +91,17 @@ def test_on_verilator() -> None:
     assert _run(spec, tap, "verilator", 3, 2).tests == 3
 
 
-@pytest.mark.parametrize("channels, fold", [((6, 6), (2, 2, 1)), ((3, 2), (2, 3, 1)), ((5, 4), (1, 2, 1))])
-def test_pixel_buffer(channels: tuple[int, int], fold: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("size, channels, fold, p_px", [
+    ((3, 4), (6, 6), (2, 2, 1), 1), ((3, 4), (3, 2), (2, 3, 1), 1), ((3, 4), (5, 4), (1, 2, 1), 1),
+    ((3, 4), (6, 6), (2, 2, 1), 2), ((3, 5), (5, 4), (1, 2, 1), 2), ((3, 4), (3, 4), (2, 3, 1), 4), ((2, 5), (4, 3), (1, 4, 1), 3),
+    ((3, 5), (5, 4), (4, 2, 1), 4),
+])  # fmt: skip
+def test_pixel_buffer(size: tuple[int, int], channels: tuple[int, int], fold: tuple[int, int, int], p_px: int) -> None:
     harness.require("icarus")
-    spec = ConvSpec((3, 4), channels, 1, 1, (0, 0, 0, 0), fold)
-    parameters = {"WIDTH": spec.fold[1] * spec.act_bits, "IC_FOLDS": spec.ic_folds, "OC_FOLDS": spec.oc_folds}
+    spec = ConvSpec(size, channels, 1, 1, (0, 0, 0, 0), fold)
+    parameters = {
+        "WIDTH": spec.fold[1] * spec.act_bits, "IC_FOLDS": spec.ic_folds, "OC_FOLDS": spec.oc_folds, "P_PX": p_px, "PIXELS": size[0] * size[1],
+    }  # fmt: skip
     source = [harness.LIB / "fsq_pixel_buffer.sv"]
     result = harness.run_bench("fsq_pixel_buffer", source, "sim.bench_line_buffer", parameters, "icarus", seed=2, env={"FSQ_CASE": spec.to_json()})
     assert result.measured("ratio") == 1
