@@ -1,0 +1,1 @@
+"""Synthesis of an exported machine, stage by stage, beside what the resource model says (hardware/cost.py)."""
