@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from fpga_squeeze.fixed_point import TensorFormat
 
 PACKINGS = ("channels", "pixels")
-"""channels: hi and lo are weights of two output channels (lo offset), B their activation. pixels: hi and lo are activations of two pixels, B their weight (offset)."""
+"""channels: hi and lo are weights of two output channels (lo offset), B their activation.
+pixels: hi and lo are activations of two pixels, B their weight (offset)."""
 
 MAX_BITS = 8
 """Widest weight and activation of a pair."""

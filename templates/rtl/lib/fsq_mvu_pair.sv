@@ -60,9 +60,20 @@ module fsq_mvu_pair #(
         if (SHIFT < 8) $fatal(1, "fsq_mvu_pair: SHIFT=%0d, 8 or more was expected", SHIFT);
     end
 
+    // A product modulo 2^OVERLAP as shifted additions: written as a multiplication it would take a second hardware multiplier.
+    localparam LOW_BITS = (OVERLAP > 0) ? OVERLAP : 1;
+    function automatic [LOW_BITS-1:0] low_product(input [LOW_BITS-1:0] a, input [LOW_BITS-1:0] b);
+        integer bit_index;
+        begin
+            low_product = {LOW_BITS{1'b0}};
+            for (bit_index = 0; bit_index < LOW_BITS; bit_index = bit_index + 1)
+                low_product = low_product + ((a << bit_index) & {LOW_BITS{b[bit_index]}});
+        end
+    endfunction
+
     // ------------------------------------------------------------------ products, packed
-    wire [LANES*PACKED-1:0]                            products;
-    wire [LANES*((OVERLAP > 0) ? OVERLAP : 1)-1:0]     low_of_high;  // the low bits of every high product, where the fields overlap
+    wire [LANES*PACKED-1:0]   products;
+    wire [LANES*LOW_BITS-1:0] low_of_high;  // the low bits of every high product, where the fields overlap
     genvar lane, group;
     generate
         for (lane = 0; lane < LANES; lane = lane + 1) begin : gen_product
@@ -83,7 +94,7 @@ module fsq_mvu_pair #(
                 end
                 if (OVERLAP > 0) begin : gen_overlap
                     reg [OVERLAP-1:0] low_reg;
-                    always_ff @(posedge clk) low_reg <= hi[OVERLAP-1:0] * x[OVERLAP-1:0];
+                    always_ff @(posedge clk) low_reg <= low_product(hi[OVERLAP-1:0], x[OVERLAP-1:0]);
                     assign low_of_high[lane*OVERLAP +: OVERLAP] = low_reg;
                 end
             end else begin : gen_pixels
@@ -103,7 +114,7 @@ module fsq_mvu_pair #(
                 end
                 if (OVERLAP > 0) begin : gen_overlap
                     reg [OVERLAP-1:0] low_reg;
-                    always_ff @(posedge clk) low_reg <= hi[OVERLAP-1:0] * flipped[OVERLAP-1:0];
+                    always_ff @(posedge clk) low_reg <= low_product(hi[OVERLAP-1:0], flipped[OVERLAP-1:0]);
                     assign low_of_high[lane*OVERLAP +: OVERLAP] = low_reg;
                 end
             end
