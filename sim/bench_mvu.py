@@ -22,8 +22,8 @@ LIMIT = 40 * SPEC.cycles + 5000
 def _queue(bench: Bench, frames: int) -> None:
     for _ in range(frames):
         frame = CASE.frame()
-        bench.outputs["m_axis"].expect(CASE.out_beats(frame))
-        bench.send(CASE.window_golden(frame))
+        bench.outputs["m_axis"].expect(CASE.group_out_beats(frame))
+        bench.send(CASE.group_beats(frame))
 
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")

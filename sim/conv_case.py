@@ -41,6 +41,9 @@ class ConvSpec:
     shift: tuple[int, int] | None = None
     pad_values: bool = False
     seed: int = 1
+    p_px: int = 1
+    pack: int = 0
+    pack_shift: int = 18
 
     @classmethod
     def from_json(cls, text: str) -> ConvSpec:
@@ -81,9 +84,10 @@ class ConvSpec:
 
     @property
     def cycles(self) -> int:
-        """Cycles a frame: the engine's work, or its input beats if they are more."""
-        work = self.out_size[0] * self.out_size[1] * self.oc_folds * self.ic_folds * self.k_folds
-        return max(work, self.size[0] * self.size[1] * self.ic_folds)
+        """Cycles a frame: the engine's work, or its input or output beats if they are more."""
+        pixels = self.out_size[0] * self.out_size[1]
+        work = ceil(pixels / self.p_px) * self.oc_folds * self.ic_folds * self.k_folds
+        return max(work, pixels * self.oc_folds, self.size[0] * self.size[1] * self.ic_folds)
 
     def tap(self, k_fold: int, lane: int) -> tuple[int, int]:
         """Kernel row and column of tap `lane` in fold `k_fold`."""
@@ -241,11 +245,26 @@ class ConvCase:
             "WEIGHT_BITS": spec.weight_bits, "ACT_BITS": spec.act_bits, "ACT_SIGNED": int(spec.act_signed), "ACC_BITS": self.acc_bits,
             "BIAS_BITS": self.bias_bits, "SHIFT_MIN": int(self.conv.shift.min()), "SHIFT_MAX": int(self.conv.shift.max()),
             "OUT_BITS": spec.out_bits, "OUT_SIGNED": int(spec.out_signed), "P_OC": spec.fold[0], "OC_FOLDS": spec.oc_folds,
+            "P_PX": spec.p_px, "PACK": spec.pack, "PACK_SHIFT": spec.pack_shift,
         }  # fmt: skip
 
     def engine_parameters(self) -> dict[str, int]:
         """Parameters of fsq_conv_engine."""
         return {**self.geometry(), **self.numbers(), "PIXEL_BUFFER": int(self.spec.pixel_buffered)}
+
+    def group_beats(self, frame: Int64) -> list[int]:
+        """The window streams of p_px line buffers side by side, as the matrix-vector unit takes them."""
+        step, width = self.spec.p_px, self.spec.fold[1] * self.spec.fold[2] * self.spec.act_bits
+        streams = [self.window_golden(frame, step, first) for first in range(step)]
+        return [sum(beat << (p * width) for p, beat in enumerate(beats)) for beats in zip(*streams, strict=True)]
+
+    def group_out_beats(self, frame: Int64) -> list[int]:
+        """The golden output as the matrix-vector unit sends it: p_px pixels side by side, which must divide the frame's pixels."""
+        step, folds, width = self.spec.p_px, self.spec.oc_folds, self.spec.fold[0] * self.spec.out_bits
+        beats = self.out_beats(frame)
+        assert len(beats) % (step * folds) == 0, "a short group has results of its dummy pixels, which are no part of the golden frame"
+        groups = range(0, len(beats), step * folds)
+        return [sum(beats[g + p * folds + f] << (p * width) for p in range(step)) for g in groups for f in range(folds)]
 
     def mvu_parameters(self) -> dict[str, int]:
         """Parameters of fsq_mvu."""

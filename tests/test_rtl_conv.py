@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ import pytest
 from sim import elaborate, harness
 from sim.conv_case import ConvCase, ConvSpec
 
-NAMES = ("conv_engine", "line_buffer", "pixel_buffer", "mvu", "mvu_dot", "requantize", "fifo")
-SOURCES = [harness.LIB / f"fsq_{name}.sv" for name in NAMES]
+MVU = ("mvu", "mvu_dot", "mvu_pair", "adder_tree", "parameter_memory", "requantize", "fifo")
+SOURCES = [harness.LIB / f"fsq_{name}.sv" for name in ("conv_engine", "line_buffer", "pixel_buffer", "pixel_order", *MVU)]
 
 CASES = {
     "conv1 of v1.1 in small": ConvSpec((16, 16), (3, 8), 3, 2, (0, 0, 0, 0), (4, 3, 9), pad_values=True),
@@ -20,6 +21,11 @@ CASES = {
     "squeeze": ConvSpec((6, 5), (8, 4), 1, 1, (0, 0, 0, 0), (2, 4, 1)),
     "expand, folds that do not divide": ConvSpec((5, 6), (5, 5), 3, 1, (1, 1, 1, 1), (2, 3, 3), pad_values=True),
     "conv10 with padding": ConvSpec((4, 5), (4, 5), 1, 1, (1, 1, 1, 1), (5, 2, 1), out_signed=True),
+    "two pixels, an odd number of them": ConvSpec((5, 5), (4, 6), 3, 1, (1, 1, 1, 1), (2, 2, 9), p_px=2, pad_values=True),
+    "three pixels, strided": ConvSpec((11, 9), (3, 4), 3, 2, (0, 0, 0, 0), (2, 3, 3), p_px=3),
+    "two pixels of a squeeze, packed": ConvSpec((5, 5), (6, 4), 1, 1, (0, 0, 0, 0), (2, 3, 1), p_px=2, pack=2),
+    "four pixels, a tap at a time": ConvSpec((5, 6), (2, 3), 3, 1, (1, 1, 1, 1), (3, 2, 1), p_px=4, act_bits=5, act_signed=True),
+    "channels packed": ConvSpec((5, 5), (4, 5), 3, 1, (1, 1, 1, 1), (3, 4, 3), pack=1, pack_shift=19),
     "4-bit weights, 12-bit activations": ConvSpec((5, 4), (3, 3), 2, 1, (1, 0, 0, 1), (3, 3, 4), weight_bits=4, act_bits=12, act_signed=True),
 }
 
@@ -45,8 +51,11 @@ def random_spec(seed: int) -> ConvSpec:
             size, (ic, oc), k, stride, pads, (rng.randint(1, oc), rng.randint(1, ic), rng.choice([1, k, k * k])),
             weight_bits=rng.choice([2, 4, 8, 8, 12, 16]), act_bits=rng.choice([4, 8, 8, 12, 16]), act_signed=rng.random() < 0.4,
             out_bits=rng.choice([4, 8, 16]), out_signed=rng.random() < 0.4, shift=rng.choice([None, None, (-3, 2), (0, 0), (-5, -2)]),
-            pad_values=rng.random() < 0.5, seed=seed,
+            pad_values=rng.random() < 0.5, seed=seed, p_px=rng.choice([1, 1, 2, 3]), pack=rng.choice([0, 0, 1, 2]), pack_shift=rng.choice([10, 17, 19]),
         )  # fmt: skip
+        if spec.act_signed or max(spec.weight_bits, spec.act_bits) > 8:
+            spec = replace(spec, pack=0)
+        spec = replace(spec, p_px=min(spec.p_px, max(1, spec.out_size[1])))
         reach = [(o - 1) * stride - p + k for o, p in zip(spec.out_size, pads, strict=False)]
         if min(spec.out_size) >= 1 and min(reach) >= 1 and spec.cycles <= 900:
             return spec
@@ -79,6 +88,9 @@ def test_no_bubble_between_frames() -> None:
         ConvSpec((12, 12), (4, 4), 3, 1, (1, 1, 1, 1), (2, 2, 9)),
         ConvSpec((13, 13), (2, 4), 3, 2, (0, 0, 0, 0), (1, 2, 9)),
         ConvSpec((6, 6), (4, 4), 1, 1, (0, 0, 0, 0), (4, 4, 1)),
+        ConvSpec((12, 12), (4, 4), 3, 1, (1, 1, 1, 1), (2, 2, 9), p_px=2),
+        ConvSpec((13, 13), (2, 4), 3, 2, (0, 0, 0, 0), (1, 1, 3), p_px=3),
+        ConvSpec((6, 6), (4, 4), 1, 1, (0, 0, 0, 0), (2, 4, 1), p_px=2),
     ]
     for spec in specs:
         assert run(spec, "icarus").measured("ratio") <= 1.01, spec
@@ -108,7 +120,7 @@ def _wrapped(case: ConvCase, folder: Path) -> list[Path]:
     in_bits, out_bits = case.spec.fold[1] * case.spec.act_bits, case.spec.fold[0] * case.spec.out_bits
     ports = [
         "input wire clk", "input wire rst", f"input wire [{in_bits - 1}:0] s_axis_tdata", "input wire s_axis_tvalid", "output wire s_axis_tready",
-        f"output wire [{out_bits - 1}:0] m_axis_tdata", "output wire m_axis_tvalid", "input wire m_axis_tready", "output wire [15:0] high_water",
+        f"output wire [{out_bits - 1}:0] m_axis_tdata", "output wire m_axis_tvalid", "input wire m_axis_tready", "output wire [15:0] high_water", "input wire [114:0] load_bus",
     ]  # fmt: skip
     settings = ", ".join(f".{n}({v})" for n, v in parameters.items())
     wires = ", ".join(f".{port.split()[-1]}({port.split()[-1]})" for port in ports)

@@ -7,8 +7,8 @@ import pytest
 from sim import harness
 from sim.conv_case import ConvCase, ConvSpec
 
-NAMES = ("expand", "concat", "width_converter", "line_buffer", "pixel_buffer", "mvu", "mvu_dot", "requantize", "fifo")
-SOURCES = [harness.LIB / f"fsq_{name}.sv" for name in NAMES]
+MVU = ("mvu", "mvu_dot", "mvu_pair", "adder_tree", "parameter_memory", "requantize", "fifo")
+SOURCES = [harness.LIB / f"fsq_{name}.sv" for name in ("expand", "concat", "width_converter", "line_buffer", "pixel_buffer", "pixel_order", *MVU)]
 Fold = tuple[int, int, int]
 
 
@@ -24,10 +24,11 @@ def run_expand(
     parameters = {
         "IH": size[0], "IW": size[1], "IC": ic, "K": kernel, "E1_OC": oc1, "E3_OC": oc3, "OUT_LANES": lanes, "E1_P_IC": e1[1],
         "E3_P_IC": e3[1], "E3_P_K": e3[2], "CENTRE_DEPTH": max(2, spec.ic_folds), "ACT_BITS": spec.act_bits, "OUT_BITS": spec.out_bits,
+        "P_PX": spec.p_px,
     }  # fmt: skip
     for prefix, case in (("E1", case1), ("E3", case3)):
         numbers = case.numbers()
-        parameters |= {f"{prefix}_{n}": numbers[n] for n in ("WEIGHT_BITS", "ACC_BITS", "BIAS_BITS", "SHIFT_MIN", "SHIFT_MAX", "P_OC")}
+        parameters |= {f"{prefix}_{n}": numbers[n] for n in ("WEIGHT_BITS", "ACC_BITS", "BIAS_BITS", "SHIFT_MIN", "SHIFT_MAX", "P_OC", "PACK", "PACK_SHIFT")}
     env = {"FSQ_E1": case1.spec.to_json(), "FSQ_E3": case3.spec.to_json(), "FSQ_STALLS": stalls, "FSQ_FRAMES": "6"}
     data = {**case1.files("e1_"), **case3.files("e3_")}
     return harness.run_bench("fsq_expand", SOURCES, "sim.bench_expand", {**parameters, **(depths or {})}, simulator, seed=3, env=env, data=data)
@@ -57,6 +58,19 @@ def test_a_fifo_too_shallow_costs_throughput_but_never_deadlocks() -> None:
     harness.require("icarus")
     result = run_expand((8, 8, 8), (1, 8, 1), (2, 4, 9), 2, stalls="light/light", depths={"E1_DEPTH": 1, "E3_DEPTH": 1, "CENTRE_DEPTH": 1})
     assert result.measured("ratio") > 1.05
+
+
+@pytest.mark.parametrize("channels, e1, e3, lanes, more", [
+    ((4, 4, 4), (1, 2, 1), (1, 4, 9), 2, {"p_px": 2}),
+    ((4, 4, 6), (2, 1, 1), (2, 2, 3), 2, {"p_px": 3}),
+    ((6, 4, 4), (2, 3, 1), (2, 3, 9), 4, {"p_px": 2, "pack": 2, "pack_shift": 18}),
+    ((6, 4, 4), (2, 3, 1), (2, 3, 3), 4, {"pack": 1, "pack_shift": 17}),
+])  # fmt: skip
+def test_several_pixels_and_packing(channels: tuple[int, int, int], e1: Fold, e3: Fold, lanes: int, more: dict[str, int]) -> None:
+    harness.require("icarus")
+    result = run_expand(channels, e1, e3, lanes, size=(5, 5), **more)
+    assert result.tests == 3
+    assert result.measured("ratio") <= 1.01
 
 
 def test_5x5_and_wide_numbers() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import ceil
 
+from dataclasses import replace
+
 import pytest
 
 from sim import harness
@@ -27,10 +29,10 @@ CASES = {
 }
 
 
-def _run(spec: ConvSpec, simulator: str, **parameters: int) -> harness.BenchResult:
+def _run(spec: ConvSpec, simulator: str) -> harness.BenchResult:
     case = ConvCase(spec)
     return harness.run_bench(
-        "fsq_mvu", SOURCES, "sim.bench_mvu", {**case.mvu_parameters(), **parameters}, simulator,
+        "fsq_mvu", SOURCES, "sim.bench_mvu", case.mvu_parameters(), simulator,
         seed=spec.seed, env={"FSQ_CASE": spec.to_json()}, data=case.files(),
     )  # fmt: skip
 
@@ -74,10 +76,29 @@ PACKED = {
 def test_packed_channels_are_bit_exact(name: str) -> None:
     harness.require("icarus")
     spec, shift = PACKED[name]
-    result = _run(spec, "icarus", PACK=1, PACK_SHIFT=shift)
+    result = _run(replace(spec, pack=1, pack_shift=shift), "icarus")
     assert result.tests == 4
     assert result.measured("bubbles") == 0
     assert result.measured("latency") == _latency(spec.fold[1] * spec.fold[2], spec.weight_bits + spec.act_bits, shift)
+
+
+PIXELS = {
+    "two pixels, a weight shared": ConvSpec((4, 4), (6, 4), 1, 1, NONE, (2, 3, 1), p_px=2),
+    "three pixels": ConvSpec((3, 5), (4, 3), 3, 1, (1, 1, 1, 1), (3, 2, 3), p_px=3, act_signed=True),
+    "two pixels packed": ConvSpec((4, 4), (9, 4), 1, 1, NONE, (3, 9, 1), p_px=2, pack=2, pack_shift=18),
+    "three pixels, one alone": ConvSpec((3, 5), (4, 4), 1, 1, NONE, (2, 4, 1), p_px=3, pack=2, pack_shift=18),
+    "pixels on 18 x 18": ConvSpec((4, 4), (6, 4), 1, 1, NONE, (2, 3, 1), p_px=4, pack=2, pack_shift=9),
+    "two pixels, channels packed": ConvSpec((4, 4), (6, 5), 1, 1, NONE, (3, 3, 1), p_px=2, pack=1, pack_shift=19),
+}
+
+
+@pytest.mark.parametrize("name", PIXELS)
+def test_several_pixels_are_bit_exact(name: str) -> None:
+    harness.require("icarus")
+    spec = PIXELS[name]
+    result = _run(spec, "icarus")
+    assert result.tests == 4
+    assert result.measured("bubbles") == 0
 
 
 def test_a_missing_weight_file_is_an_error() -> None:

@@ -42,13 +42,13 @@ def emit_rtl(qgraph: QuantGraph, plan: FoldPlan, options: RtlOptions | None = No
 def memories(qgraph: QuantGraph, plan: FoldPlan, design: RtlDesign) -> tuple[Memory, ...]:
     """Every engine's weight, bias and (where channels differ) shift memory."""
     found = []
-    idents = dict(design.engine_idents)
+    engines = dict(design.engines)
     for stage in plan.stages:
         for engine in stage.engines:
             op = qgraph[engine.node].op
             if not isinstance(op, QConv):
                 raise InputError(f"layer {engine.node}: the plan has a convolution engine for it, the network {type(op).__name__}; plan it again")
-            ident = idents[engine.node]
+            ident = engines[engine.node].ident
             found.append(Memory(memory_name(ident, "weights"), tuple(pack_rows(engine, op)), engine.weight_word_bits))
             found.append(Memory(memory_name(ident, "bias"), tuple(pack_bias_rows(engine, op)), engine.fold.p_oc * engine.bias_bits))
             if engine.shift_bits:

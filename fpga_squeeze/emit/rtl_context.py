@@ -55,7 +55,8 @@ class Mark:
 class StageRtl:
     """One stage: module `ident` in a file of its own, an instance of library module `library`.
 
-    `parameters` are (name, literal) in the library's order; `extra` are library outputs that stay inside (name, bits).
+    `parameters` are (name, literal) in the library's order; `extra` are library outputs that stay inside (name, bits). `loaded`: an engine's memories
+    come over the load bus, which the module then has as a port.
     """
 
     ident: str
@@ -68,6 +69,7 @@ class StageRtl:
     out_bits: int
     has_last: bool
     has_memories: bool
+    loaded: bool
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,24 @@ class StreamRtl:
 
 
 @dataclass(frozen=True)
+class EngineRtl:
+    """What an engine's memories are called: `ident`, the stem of their files, and `load_id`, the number of the first of the three on the load bus."""
+
+    ident: str
+    load_id: int
+
+
+LOAD_IDS = 3
+"""Memories of an engine on the load bus: weights, biases, shifts."""
+
+STYLES = {"auto": 0, "lut": 1, "bram": 2, "uram": 3}
+"""STYLE of fsq_parameter_memory for a plan's weight_storage."""
+
+PACKS = {"none": 0, "channels": 1, "pixels": 2}
+"""PACK of fsq_mvu for a plan's packing."""
+
+
+@dataclass(frozen=True)
 class RtlDesign:
     """The whole RTL design. `sum_bits`: bits of a class sum on m_axis; `out_bits`: bits of an m_axis beat."""
 
@@ -125,7 +145,7 @@ class RtlDesign:
     stages: tuple[StageRtl, ...]
     streams: tuple[StreamRtl, ...]
     marks: tuple[Mark, ...]
-    engine_idents: tuple[tuple[str, str], ...]  # (node, stem of its memory files)
+    engines: tuple[tuple[str, EngineRtl], ...]  # by node, in stream order
     in_bits: int
     pixels: int
     classes: int
@@ -152,7 +172,8 @@ def rtl_design(qgraph: QuantGraph, plan: FoldPlan, options: RtlOptions) -> RtlDe
     namer = Namer()
     namer.take(options.top)
     idents = {s.name: namer.take(s.name) for s in plan.stages}
-    engines = {e.node: _engine_ident(s, e, idents, namer) for s in plan.stages for e in s.engines}
+    in_order = [(s, e) for s in plan.stages for e in s.engines]
+    engines = {e.node: EngineRtl(_engine_ident(s, e, idents, namer), LOAD_IDS * i) for i, (s, e) in enumerate(in_order)}
     sum_bits = output_bits(last.fmt)
     stages = tuple(_stage(s, plan, idents[s.name], engines, sum_bits) for s in plan.stages)
     streams = tuple(_stream(link, plan, idents, sum_bits) for link in plan.links)
@@ -166,7 +187,7 @@ def rtl_design(qgraph: QuantGraph, plan: FoldPlan, options: RtlOptions) -> RtlDe
     digest = options.digest or configuration_digest(qgraph, plan, HlsOptions(options.top, options.part))
     return RtlDesign(
         top=options.top, part=options.part, digest=digest, stages=stages, streams=streams, marks=tuple(marks),
-        engine_idents=tuple(engines.items()), in_bits=first.shape[0] * first.fmt.bits, pixels=first.shape[1] * first.shape[2],
+        engines=tuple(engines.items()), in_bits=first.shape[0] * first.fmt.bits, pixels=first.shape[1] * first.shape[2],
         classes=last.shape[0], sum_bits=sum_bits, top_k=options.top_k, index_bits=INDEX_BITS, period_ns=f"{1000.0 / plan.clock_mhz:.3f}",
     )  # fmt: skip
 
@@ -217,7 +238,7 @@ def _stream(link: Link, plan: FoldPlan, idents: dict[str, str], sum_bits: int) -
     )  # fmt: skip
 
 
-def _stage(stage: Stage, plan: FoldPlan, ident: str, engines: dict[str, str], sum_bits: int) -> StageRtl:
+def _stage(stage: Stage, plan: FoldPlan, ident: str, engines: dict[str, EngineRtl], sum_bits: int) -> StageRtl:
     into, outof = plan.link_into(stage.name), plan.link_from(stage.name)
     extra: tuple[tuple[str, int], ...] = ()
     if isinstance(stage, ConvStage):
@@ -237,7 +258,7 @@ def _stage(stage: Stage, plan: FoldPlan, ident: str, engines: dict[str, str], su
     return StageRtl(
         ident=ident, name=stage.name, library=library, describe=describe, parameters=tuple((n, _literal(v)) for n, v in parameters),
         extra=extra, in_bits=into.out_lanes * into.fmt.bits, out_bits=out_bits, has_last=isinstance(stage, GlobalSumStage),
-        has_memories=bool(stage.engines),
+        has_memories=bool(stage.engines), loaded=any(e.loaded for e in stage.engines),
     )  # fmt: skip
 
 
@@ -248,7 +269,7 @@ def _shape(shape: tuple[int, int, int]) -> str:
 def _engine_text(e: Engine) -> str:
     return (
         f"{e.node}: {e.kernel}x{e.kernel}/{e.stride}, {_shape(e.in_shape)} to {_shape(e.out_shape)}, "
-        f"{e.fold.p_oc} x {e.fold.p_ic} x {e.fold.p_k} multipliers"
+        f"{e.fold.p_oc} x {e.fold.p_ic} x {e.fold.p_k} multipliers{f' for each of {e.fold.p_px} pixels' if e.fold.p_px > 1 else ''}"
     )
 
 
@@ -265,10 +286,12 @@ def _literal(value: int | _File) -> str:
 Parameters = list[tuple[str, "int | _File"]]
 
 
-def _files(e: Engine, engines: dict[str, str], prefix: str = "") -> Parameters:
-    """The memories an engine reads; one shift for all channels needs none."""
+def _files(e: Engine, engines: dict[str, EngineRtl], prefix: str = "") -> Parameters:
+    """The memories an engine reads; one shift for all channels needs none, nor does what is loaded."""
+    if e.loaded:
+        return []
     kinds = [("WEIGHT", "weights"), ("BIAS", "bias"), *([("SHIFT", "shift")] if e.shift_bits else [])]
-    return [(f"{prefix}{kind}_FILE", _File(memory_name(engines[e.node], name))) for kind, name in kinds]
+    return [(f"{prefix}{kind}_FILE", _File(memory_name(engines[e.node].ident, name))) for kind, name in kinds]
 
 
 def _numbers(e: Engine, prefix: str = "") -> Parameters:
@@ -278,11 +301,23 @@ def _numbers(e: Engine, prefix: str = "") -> Parameters:
     ]  # fmt: skip
 
 
+def _forms(e: Engine, engines: dict[str, EngineRtl], prefix: str = "") -> Parameters:
+    """Packing, storage and loading, where they are not the library's defaults."""
+    found: Parameters = []
+    if e.packing != "none":
+        found += [(f"{prefix}PACK", PACKS[e.packing]), (f"{prefix}PACK_SHIFT", e.pack_shift)]
+    if e.weight_storage != "auto":
+        found.append((f"{prefix}STYLE", STYLES[e.weight_storage]))
+    if e.loaded:
+        found += [(f"{prefix}LOADED", 1), (f"{prefix}LOAD_ID", engines[e.node].load_id)]
+    return found
+
+
 def _formats(into: TensorFormat, out: TensorFormat) -> Parameters:
     return [("ACT_BITS", into.bits), ("ACT_SIGNED", int(into.signed)), ("OUT_BITS", out.bits), ("OUT_SIGNED", int(out.signed))]
 
 
-def _conv(e: Engine, engines: dict[str, str]) -> Parameters:
+def _conv(e: Engine, engines: dict[str, EngineRtl]) -> Parameters:
     top, left, _, _ = e.padding
     pad = 0
     for channel, value in enumerate(e.pad_value):
@@ -294,10 +329,12 @@ def _conv(e: Engine, engines: dict[str, str]) -> Parameters:
     ]  # fmt: skip
     if pad and not e.pixel_buffered:
         parameters.append(("PAD_VALUE", pad))
-    return parameters + _formats(e.in_fmt, e.out_fmt) + _numbers(e) + _files(e, engines)
+    if e.fold.p_px > 1:
+        parameters.append(("P_PX", e.fold.p_px))
+    return parameters + _formats(e.in_fmt, e.out_fmt) + _numbers(e) + _forms(e, engines) + _files(e, engines)
 
 
-def _expand(stage: ExpandStage, engines: dict[str, str]) -> Parameters:
+def _expand(stage: ExpandStage, engines: dict[str, EngineRtl]) -> Parameters:
     e1, e3 = stage.expand1x1, stage.expand3x3
     depth = rtl_expand_depths(stage)
     parameters: Parameters = [
@@ -306,8 +343,12 @@ def _expand(stage: ExpandStage, engines: dict[str, str]) -> Parameters:
         ("E3_P_OC", e3.fold.p_oc), ("E3_P_IC", e3.fold.p_ic), ("E3_P_K", e3.fold.p_k), ("OUT_LANES", stage.out_lanes),
         ("CENTRE_DEPTH", depth.centre), ("E1_DEPTH", depth.e1), ("E3_DEPTH", depth.e3),
     ]  # fmt: skip
+    if e3.fold.p_px > 1:
+        parameters.append(("P_PX", e3.fold.p_px))
     parameters += _formats(e3.in_fmt, e3.out_fmt)
-    return parameters + _numbers(e1, "E1_") + _files(e1, engines, "E1_") + _numbers(e3, "E3_") + _files(e3, engines, "E3_")
+    for prefix, e in (("E1_", e1), ("E3_", e3)):
+        parameters += _numbers(e, prefix) + _forms(e, engines, prefix) + _files(e, engines, prefix)
+    return parameters
 
 
 def _pool(s: PoolStage) -> Parameters:
