@@ -204,6 +204,31 @@ def devices(
 
 
 @app.command()
+def build(
+    out: OutFolder,
+    board: Annotated[str, typer.Option("--board", metavar="NAME", help="Board to build for: ulx3s, colorlight-i5.")],
+    clock_mhz: Annotated[float | None, typer.Option(metavar="F", min=1.0, help="Clock of the machine. [default: the board's]")] = None,
+    baud: Annotated[int | None, typer.Option(metavar="N", help="Rate of the serial line. [default: the board's]")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of place and route; the same seed gives the same bitstream.")] = 1,
+    json_output: Json = False,
+) -> None:
+    """Make a bitstream with open tools (yosys, nextpnr, ecppack): images in and classes out over the board's serial line. Takes minutes.
+
+    Example: fpga-squeeze build out --board ulx3s
+    """
+    from fpga_squeeze import terminal
+    from fpga_squeeze.board import build as job
+    from fpga_squeeze.board.show import build_text
+
+    with terminal.progress_bars() as progress:
+        result = job.build_board(out, job.BoardOptions(board, clock_mhz, baud, seed), progress)
+    if json_output:
+        terminal.print_json(result.to_json())
+    else:
+        build_text(result)
+
+
+@app.command()
 def train(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to write the weights (.pt).")] = Path("squeezenet_digits.pt"),
     epochs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Passes over the training digits. [default: as the embedded model]")] = None,

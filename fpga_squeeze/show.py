@@ -198,7 +198,7 @@ def _performance(speed: dict[str, Any]) -> None:
     if speed["device_limit"]:
         limit = speed["device_limit"]
         out.print(f"{100 * limit['share']:.0f}% of the {limit['fps']:.0f} frames/s that all DSP blocks of the device could do, busy every cycle.")
-    for name, board in sorted(speed.get("boards", {}).items()):
+    for name, board in sorted(speed.get("build", {}).items()):
         out.print(f"Board {name}: {board['fmax_mhz']:.1f} MHz after place and route, {board['fps']:.1f} frames/s at {board['clock_mhz']:g} MHz.")
     out.print()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fpga_squeeze.emit.golden import golden_files
 from fpga_squeeze.emit.hls import emit_hls
 from fpga_squeeze.emit.hls_types import HlsOptions
 from fpga_squeeze.fixed_point import TensorFormat, accumulator_range, signed_bits
+from fpga_squeeze.hardware.links import assemble
 from fpga_squeeze.hardware.plan import ConvStage, Engine, EngineFold, ExpandStage, FoldPlan, Link, Stage
 from fpga_squeeze.hardware.structure import build_skeleton, stage_in_lanes, stage_out_lanes
 from fpga_squeeze.ir import Padding, window_count
@@ -104,9 +106,9 @@ def write_export(folder: Path, qgraph: QuantGraph, plan: FoldPlan, frames: NDArr
 
 
 def hand_plan(
-    qgraph: QuantGraph, folds: dict[str, tuple[int, int, int]], lanes: dict[str, int] | None = None, *, one_module: bool = False
+    qgraph: QuantGraph, folds: dict[str, tuple[int, ...]], lanes: dict[str, int] | None = None, *, one_module: bool = False
 ) -> FoldPlan:
-    """A plan with exactly these folds (P_oc, P_ic, P_k by node; 1, 1, 1 where absent) and lanes (by pool, sum or concat), dividing or not.
+    """A plan with exactly these folds (P_oc, P_ic, P_k and, where not 1, P_px by node; ones where absent) and lanes (by pool, sum or concat), dividing or not.
 
     `one_module` puts all stages into one source file, which compiles faster.
     """
@@ -135,3 +137,16 @@ def hand_plan(
         ends = (producer.name if producer else "s_axis", consumer.name if consumer else "m_axis")
         links.append(Link(tensor.replace(".", "_"), *ends, tensor, node.shape, node.fmt, in_lanes, out_lanes, 2))
     return FoldPlan(tuple(stages), tuple(links), 200.0, 1)
+
+
+def refold(plan: FoldPlan, qgraph: QuantGraph, change: Callable[[Engine], Engine]) -> FoldPlan:
+    """`plan` with `change` made to every engine, legal and with the links that follow, in one source file, which compiles faster."""
+    skeleton = build_skeleton(qgraph)
+    stages: list[Stage] = []
+    for stage in plan.stages:
+        if isinstance(stage, ConvStage):
+            stage = replace(stage, engine=change(stage.engine))
+        elif isinstance(stage, ExpandStage):
+            stage = replace(stage, expand1x1=change(stage.expand1x1), expand3x3=change(stage.expand3x3))
+        stages.append(replace(stage, module="net"))
+    return assemble(qgraph, skeleton, tuple(stages), plan.clock_mhz, plan.target_cycles)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fpga_squeeze.emit.hls_context import WINDOW_DEPTH, design_context
+from fpga_squeeze.emit.hls_context import design_context
 from fpga_squeeze.emit.hls_types import DesignContext, EngineContext, HlsOptions, ModuleContext
 from fpga_squeeze.emit.render import banner, render, static_files
 from fpga_squeeze.emit.weights import pack_bias_rows, pack_rows, pack_shift_rows, row_bytes
@@ -14,8 +14,8 @@ from fpga_squeeze.hardware.plan import FoldPlan
 from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
 
 _HEADERS = {
-    "conv": ("mvu.h", "window_reader.h"),
-    "expand": ("concat.h", "mvu.h", "width.h", "window_reader.h"),
+    "conv": ("mvu.h",),
+    "expand": ("concat.h", "mvu.h"),
     "pool": ("max_pool.h",),
     "sum": ("global_sum.h",),
 }
@@ -48,13 +48,16 @@ def emit_hls(qgraph: QuantGraph, plan: FoldPlan, options: HlsOptions | None = No
 
 def _module_files(design: DesignContext, module: ModuleContext) -> dict[str, str]:
     headers = {h for s in module.stages for h in _HEADERS[s.kind]}
-    if any(call.function.startswith("fsq::") for call in module.calls):
+    for engine in (e for s in module.stages for e in s.engines):
+        headers.add(f"{engine.reader.removesuffix('_with_centre')}.h")
+        if engine.grouped:
+            headers.add("pixel_group.h")
+    if any("_beats<" in call.function for calls in (module.calls, *(s.calls for s in module.stages)) for call in calls):
         headers.add("width.h")
     context = {
         "banner": banner(design.digest, f"{module.name}."),
         "module": module,
         "headers": sorted(headers),
-        "window_depth": WINDOW_DEPTH,
     }
     return {
         f"hls/{module.ident}.h": render("hls/module.h.jinja", **context),

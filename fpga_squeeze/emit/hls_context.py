@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
-from math import ceil
 
+from fpga_squeeze.emit.hls_stage import converter_function, lane_type, stage_context, word_type
 from fpga_squeeze.emit.hls_types import (
     Call,
     CheckContext,
-    Converter,
     DesignContext,
-    EngineContext,
     ModuleContext,
-    StageContext,
     Stream,
 )
 from fpga_squeeze.emit.hls_types import (
@@ -22,37 +18,9 @@ from fpga_squeeze.emit.hls_types import (
 from fpga_squeeze.emit.idents import Namer, checked_identifier
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import TensorFormat
-from fpga_squeeze.hardware.fifo import internal_fifos
-from fpga_squeeze.hardware.plan import ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, Link, PoolStage, Stage
-from fpga_squeeze.ir import Shape
+from fpga_squeeze.hardware.dsp_packing import MAX_BITS
+from fpga_squeeze.hardware.plan import Engine, FoldPlan, GlobalSumStage, Link, Stage
 from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
-
-WINDOW_DEPTH = 2
-"""Beats between a window reader and its multipliers: both run a beat a cycle, the FIFO only decouples their stalls."""
-
-REGISTER_FOLDS = 8
-"""A global sum of at most this many beats a pixel keeps its sums in registers: a memory could not return one in time."""
-
-
-def lane_type(fmt: TensorFormat) -> str:
-    """C++ type of one activation."""
-    return f"ap_{'int' if fmt.signed else 'uint'}<{fmt.bits}>"
-
-
-def word_type(fmt: TensorFormat, lanes: int) -> str:
-    """C++ type of one stream beat."""
-    return f"fsq::beat<{lane_type(fmt)}, {lanes}>"
-
-
-def converter_function(fmt: TensorFormat, shape: Shape, in_lanes: int, out_lanes: int) -> str:
-    """The width converter for one tensor, template arguments included."""
-    if in_lanes % out_lanes == 0:
-        name = "split_beats"
-    elif out_lanes % in_lanes == 0:
-        name = "merge_beats"
-    else:
-        name = "regroup_beats"
-    return f"fsq::{name}<{lane_type(fmt)}, {in_lanes}, {out_lanes}, {shape[0]}, {shape[1] * shape[2]}>"
 
 
 def file_stem(node: str) -> str:
@@ -99,94 +67,24 @@ def _check_plan(qgraph: QuantGraph, plan: FoldPlan) -> None:
             raise InputError(f"plan: link {link.name} carries {link.tensor!r}, which is no layer of the network; plan it again")
     for stage in plan.stages:
         for engine in stage.engines:
-            if engine.padding[0] > engine.kernel:
-                raise InputError(f"layer {engine.node}: padding {engine.padding} is larger than the kernel {engine.kernel}; no engine covers this")
-            if min(engine.padding) < 0:
-                raise InputError(f"layer {engine.node}: negative padding {engine.padding}; no engine covers this")
+            _check_engine(engine)
     if not isinstance(plan.stages[-1], GlobalSumStage):
         raise InputError(f"layer {plan.stages[-1].name}: the last stage must be the global sum, got {type(plan.stages[-1]).__name__}")
     if plan.links[0].fmt != TensorFormat(8, plan.links[0].fmt.frac, signed=False):
         raise InputError(f"plan: the image link must carry unsigned 8-bit pixels, got {plan.links[0].fmt}")
 
 
-def _engine_context(ident: str, engine: Engine, with_centre: bool) -> EngineContext:
-    e, u, i = engine, "unsigned", "int"
-    constants = (
-        (u, "IC", e.in_shape[0]), (u, "IH", e.in_shape[1]), (u, "IW", e.in_shape[2]),
-        (u, "OC", e.out_shape[0]), (u, "OH", e.out_shape[1]), (u, "OW", e.out_shape[2]),
-        (u, "K", e.kernel), (u, "STRIDE", e.stride), (u, "PAD_TOP", e.padding[0]), (u, "PAD_LEFT", e.padding[1]),
-        (u, "P_OC", e.fold.p_oc), (u, "P_IC", e.fold.p_ic), (u, "P_K", e.fold.p_k),
-        (u, "WEIGHT_BITS", e.weight_bits), (u, "BIAS_BITS", e.bias_bits), (i, "ACC_BITS", e.acc_bits), (u, "SHIFT_BITS", e.shift_bits),
-        (i, "SHIFT_MIN", e.shift_min), (i, "SHIFT_MAX", e.shift_max), (i, "QMIN", e.out_fmt.qmin), (i, "QMAX", e.out_fmt.qmax),
-    )  # fmt: skip
-    buffered = e.pixel_buffered and not with_centre
-    return EngineContext(ident, e.node, e, lane_type(e.in_fmt), lane_type(e.out_fmt), constants, buffered, with_centre)
-
-
-def _stage_context(stage: Stage, link_in: Link, link_out: Link, ident: str, namer: Namer) -> StageContext:
-    base = StageContext(
-        kind="conv", ident=ident, name=stage.name, in_type=lane_type(link_in.fmt), out_type=lane_type(link_out.fmt),
-        in_word=word_type(link_in.fmt, link_in.out_lanes), out_word=word_type(link_out.fmt, link_out.in_lanes),
-        out_lanes=link_out.in_lanes, pixels=link_out.shape[1] * link_out.shape[2],
-    )  # fmt: skip
-    if isinstance(stage, ConvStage):
-        return replace(base, engines=(_engine_context(ident, stage.engine, with_centre=False),), describe=_describe_engine(stage.engine))
-    if isinstance(stage, ExpandStage):
-        return _expand_context(stage, namer, base)
-    u = "unsigned"
-    c, h, w = stage.in_shape
-    if isinstance(stage, PoolStage):
-        sizes = (
-            (u, "C", c), (u, "IH", h), (u, "IW", w), (u, "OH", stage.out_shape[1]), (u, "OW", stage.out_shape[2]), (u, "K", stage.kernel),
-            (u, "STRIDE", stage.stride), (u, "PAD_TOP", stage.padding[0]), (u, "PAD_LEFT", stage.padding[1]), (u, "LANES", stage.lanes),
-            ("int", "LOWEST", stage.fmt.qmin),
-        )  # fmt: skip
-        what = f"max pool {stage.kernel}x{stage.kernel}, stride {stage.stride}, {_size(stage.in_shape)} to {_size(stage.out_shape)}"
-        return replace(base, kind="pool", constants=sizes, function="max_pool", describe=what)
-    function = "global_sum_in_registers" if ceil(c / stage.lanes) <= REGISTER_FOLDS else "global_sum_in_memory"
-    counts = ((u, "C", c), (u, "PIXELS", h * w), (u, "LANES", stage.lanes))
-    return replace(base, kind="sum", constants=counts, function=function, describe=f"sum of {h}x{w} positions for each of {c} classes")
-
-
-def _size(shape: Shape) -> str:
-    return f"{shape[0]} channels of {shape[1]}x{shape[2]}"
-
-
-def _describe_engine(e: Engine) -> str:
-    f = e.fold
-    return (
-        f"{e.kernel}x{e.kernel} convolution, stride {e.stride}, {_size(e.in_shape)} to {_size(e.out_shape)}; "
-        f"P_oc {f.p_oc}, P_ic {f.p_ic}, P_k {f.p_k}: {f.multipliers} multipliers, {e.cycles} cycles a frame"
-    )
-
-
-def _expand_context(stage: ExpandStage, namer: Namer, base: StageContext) -> StageContext:
-    e1, e3 = stage.expand1x1, stage.expand3x3
-    one, three = namer.take(e1.node), namer.take(e3.node)
-    depth = {f.name: f.depth for f in internal_fifos(stage)}
-    streams = [
-        Stream("windows", f"{three}_window", WINDOW_DEPTH),
-        Stream("centre", word_type(e3.in_fmt, e3.fold.p_ic), depth["centre"]),
-        Stream("windows_1x1", f"{one}_window", WINDOW_DEPTH),
-        Stream("out_1x1", word_type(e1.out_fmt, e1.fold.p_oc), depth["e1_out"]),
-        Stream("out_kxk", word_type(e3.out_fmt, e3.fold.p_oc), depth["e3_out"]),
-    ]
-    converters = []
-    for label, engine, lanes, wanted in (
-        ("centre", e1, e3.fold.p_ic, e1.fold.p_ic),
-        ("out_1x1", e1, e1.fold.p_oc, stage.out_lanes),
-        ("out_kxk", e3, e3.fold.p_oc, stage.out_lanes),
-    ):
-        if lanes == wanted:
-            continue
-        fmt, shape = (engine.in_fmt, engine.in_shape) if label == "centre" else (engine.out_fmt, engine.out_shape)
-        streams.append(Stream(f"{label}_regrouped", word_type(fmt, wanted), 2))
-        converters.append(Converter(converter_function(fmt, shape, lanes, wanted), label, f"{label}_regrouped"))
-    engines = (_engine_context(one, e1, with_centre=False), _engine_context(three, e3, with_centre=True))
-    return replace(
-        base, kind="expand", engines=engines, streams=tuple(streams), converters=tuple(converters), channels=(e1.out_shape[0], e3.out_shape[0]),
-        describe=f"1x1: {_describe_engine(e1)}\n// {e3.kernel}x{e3.kernel}: {_describe_engine(e3)}",
-    )  # fmt: skip
+def _check_engine(engine: Engine) -> None:
+    where = f"layer {engine.node}"
+    if engine.padding[0] > engine.kernel:
+        raise InputError(f"{where}: padding {engine.padding} is larger than the kernel {engine.kernel}; no engine covers this")
+    if min(engine.padding) < 0:
+        raise InputError(f"{where}: negative padding {engine.padding}; no engine covers this")
+    if not 1 <= engine.fold.p_px <= engine.out_shape[2]:
+        raise InputError(f"{where}: p_px must be 1 to {engine.out_shape[2]}, the pixels of an output row, got {engine.fold.p_px}")
+    bits = max(engine.weight_bits, engine.in_fmt.bits)
+    if engine.packing != "none" and (engine.in_fmt.signed or bits > MAX_BITS):
+        raise InputError(f"{where}: packing {engine.packing} needs unsigned activations and at most {MAX_BITS} bits, got {engine.in_fmt} and {bits} bits")
 
 
 def _modules(plan: FoldPlan, names: dict[str, str], namer: Namer) -> tuple[ModuleContext, ...]:
@@ -200,7 +98,7 @@ def _modules(plan: FoldPlan, names: dict[str, str], namer: Namer) -> tuple[Modul
         raise InputError("plan: the stages of a module must follow each other; give each module one name")
     modules = []
     for group in groups:
-        contexts = tuple(_stage_context(s, plan.link_into(s.name), plan.link_from(s.name), names[s.name], namer) for s in group)
+        contexts = tuple(stage_context(s, plan.link_into(s.name), plan.link_from(s.name), names[s.name], namer) for s in group)
         ident = names[group[0].name] if len(group) == 1 else namer.take(group[0].module)
         streams: list[Stream] = []
         calls: list[Call] = []
@@ -239,7 +137,7 @@ def _join(link: Link, source: str, streams: list[Stream], calls: list[Call]) -> 
     if link.in_lanes == link.out_lanes:
         return source
     streams.append(Stream(_stream_name(link), word_type(link.fmt, link.out_lanes), link.depth))
-    calls.append(Call(converter_function(link.fmt, link.shape, link.in_lanes, link.out_lanes), (source, _stream_name(link))))
+    calls.append(Call(converter_function(link.fmt, link.shape[0], link.shape[1] * link.shape[2], link.in_lanes, link.out_lanes), (source, _stream_name(link))))
     return _stream_name(link)
 
 

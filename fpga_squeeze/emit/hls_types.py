@@ -28,17 +28,17 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Converter:
-    """A width converter call: `function` is fsq::split_beats, merge_beats or regroup_beats with its template arguments."""
+class Call:
+    """One line of a dataflow body: function, template arguments included, and its stream arguments."""
 
     function: str
-    source: str
-    target: str
+    arguments: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class EngineContext:
-    """One convolution engine: constants of its configuration struct in order, and what its two processes are called with."""
+    """One convolution engine: constants of its configuration struct in order, and what its processes are called with. `reader`: the library function
+    that reads its windows; `grouped`: several pixels at a time; `storage`: `impl` of the weights' BIND_STORAGE, empty for the synthesizer's choice."""
 
     ident: str
     node: str
@@ -46,14 +46,25 @@ class EngineContext:
     in_type: str
     out_type: str
     constants: tuple[tuple[str, str, int], ...]  # (C++ type, name, value)
-    pixel_buffered: bool
-    with_centre: bool
+    reader: str
+    grouped: bool
+    storage: str
+
+    @property
+    def with_centre(self) -> bool:
+        """The reader also sends the centre tap's pixel."""
+        return self.reader.endswith("_with_centre")
+
+    @property
+    def pixel_buffered(self) -> bool:
+        """The reader keeps pixels and no rows: it knows no padding."""
+        return self.reader == "pixel_reader"
 
 
 @dataclass(frozen=True)
 class StageContext:
-    """One stage: `kind` is conv, expand, pool or sum. `constants` are a pool's or sum's; `engines` a conv's one or an expand's 1x1 and KxK;
-    `streams`, `converters` and `channels` (of the two branches) an expand's; `function` the library function of a pool or sum."""
+    """One stage: `kind` is conv, expand, pool or sum. `constants` and the library `function` are a pool's or sum's; `engines` a conv's one or an
+    expand's 1x1 and KxK; `streams` and `calls` the dataflow between their processes."""
 
     kind: str
     ident: str
@@ -62,28 +73,12 @@ class StageContext:
     out_type: str
     in_word: str
     out_word: str
-    out_lanes: int
-    pixels: int
     describe: str = ""
     engines: tuple[EngineContext, ...] = ()
     constants: tuple[tuple[str, str, int], ...] = ()
     function: str = ""
     streams: tuple[Stream, ...] = ()
-    converters: tuple[Converter, ...] = ()
-    channels: tuple[int, ...] = ()
-
-    @property
-    def ends(self) -> dict[str, str]:
-        """The consumer's end of an expand stage's inner streams: behind the width converter where there is one."""
-        return {"centre": "centre", "out_1x1": "out_1x1", "out_kxk": "out_kxk"} | {c.source: c.target for c in self.converters}
-
-
-@dataclass(frozen=True)
-class Call:
-    """One line of a dataflow body: function, template arguments included, and its stream arguments."""
-
-    function: str
-    arguments: tuple[str, ...]
+    calls: tuple[Call, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from fpga_squeeze.errors import InputError
 MANIFEST = "manifest.json"
 TOOL = "fpga-squeeze"
 # Made after the export by verify, evaluate and the builds: they describe the old design, so a new export drops them.
-_DERIVED = ("build", "report/verification.json", "report/accuracy.json")
+_DERIVED = ("build", "board", "report/verification.json", "report/accuracy.json")
 
 
 def digest(content: bytes) -> str:

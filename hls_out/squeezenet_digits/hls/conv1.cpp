@@ -23,6 +23,10 @@ struct conv1_cfg {
     static constexpr unsigned P_OC = 1;
     static constexpr unsigned P_IC = 1;
     static constexpr unsigned P_K = 3;
+    static constexpr unsigned P_PX = 1;
+    static constexpr unsigned IN_SIGNED = 0;
+    static constexpr unsigned PACKING = 0;
+    static constexpr unsigned PACK_SHIFT = 0;
     static constexpr unsigned WEIGHT_BITS = 8;
     static constexpr unsigned BIAS_BITS = 15;
     static constexpr int ACC_BITS = 18;
@@ -48,7 +52,6 @@ void conv1_multiply(hls::stream<conv1_window>& windows, hls::stream<conv1_result
 #pragma HLS ARRAY_RESHAPE variable=conv1_weights type=complete dim=2
 #pragma HLS ARRAY_RESHAPE variable=conv1_bias type=complete dim=2
 #pragma HLS ARRAY_RESHAPE variable=conv1_shift type=complete dim=2
-#pragma HLS BIND_STORAGE variable=conv1_weights type=rom_1p impl=bram
 #pragma HLS BIND_STORAGE variable=conv1_bias type=rom_1p impl=lutram
 #pragma HLS BIND_STORAGE variable=conv1_shift type=rom_1p impl=lutram
     fsq::mvu<conv1_cfg>(windows, out, conv1_weights, conv1_bias, conv1_shift);

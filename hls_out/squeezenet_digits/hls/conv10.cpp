@@ -2,7 +2,7 @@
 #include "conv10.h"
 
 #include "lib/mvu.h"
-#include "lib/window_reader.h"
+#include "lib/pixel_reader.h"
 #include "weights/conv10.h"
 
 namespace {
@@ -23,6 +23,10 @@ struct conv10_cfg {
     static constexpr unsigned P_OC = 1;
     static constexpr unsigned P_IC = 1;
     static constexpr unsigned P_K = 1;
+    static constexpr unsigned P_PX = 1;
+    static constexpr unsigned IN_SIGNED = 0;
+    static constexpr unsigned PACKING = 0;
+    static constexpr unsigned PACK_SHIFT = 0;
     static constexpr unsigned WEIGHT_BITS = 8;
     static constexpr unsigned BIAS_BITS = 9;
     static constexpr int ACC_BITS = 19;
@@ -46,7 +50,6 @@ void conv10_multiply(hls::stream<conv10_window>& windows, hls::stream<conv10_res
 #pragma HLS ARRAY_RESHAPE variable=conv10_weights type=complete dim=2
 #pragma HLS ARRAY_RESHAPE variable=conv10_bias type=complete dim=2
 #pragma HLS ARRAY_RESHAPE variable=conv10_shift type=complete dim=2
-#pragma HLS BIND_STORAGE variable=conv10_weights type=rom_1p impl=bram
 #pragma HLS BIND_STORAGE variable=conv10_bias type=rom_1p impl=lutram
 #pragma HLS BIND_STORAGE variable=conv10_shift type=rom_1p impl=lutram
     fsq::mvu<conv10_cfg>(windows, out, conv10_weights, conv10_bias, conv10_shift);

@@ -3,6 +3,7 @@
 
 #include "lib/concat.h"
 #include "lib/mvu.h"
+#include "lib/pixel_reader.h"
 #include "lib/width.h"
 #include "lib/window_reader.h"
 #include "weights/fire5_squeeze.h"
@@ -27,6 +28,10 @@ struct fire5_squeeze_cfg {
     static constexpr unsigned P_OC = 1;
     static constexpr unsigned P_IC = 1;
     static constexpr unsigned P_K = 1;
+    static constexpr unsigned P_PX = 1;
+    static constexpr unsigned IN_SIGNED = 0;
+    static constexpr unsigned PACKING = 0;
+    static constexpr unsigned PACK_SHIFT = 0;
     static constexpr unsigned WEIGHT_BITS = 8;
     static constexpr unsigned BIAS_BITS = 10;
     static constexpr int ACC_BITS = 21;
@@ -50,7 +55,6 @@ void fire5_squeeze_multiply(hls::stream<fire5_squeeze_window>& windows, hls::str
 #pragma HLS ARRAY_RESHAPE variable=fire5_squeeze_weights type=complete dim=2
 #pragma HLS ARRAY_RESHAPE variable=fire5_squeeze_bias type=complete dim=2
 #pragma HLS ARRAY_RESHAPE variable=fire5_squeeze_shift type=complete dim=2
-#pragma HLS BIND_STORAGE variable=fire5_squeeze_weights type=rom_1p impl=bram
 #pragma HLS BIND_STORAGE variable=fire5_squeeze_bias type=rom_1p impl=lutram
 #pragma HLS BIND_STORAGE variable=fire5_squeeze_shift type=rom_1p impl=lutram
     fsq::mvu<fire5_squeeze_cfg>(windows, out, fire5_squeeze_weights, fire5_squeeze_bias, fire5_squeeze_shift);
@@ -72,6 +76,10 @@ struct fire5_expand1x1_cfg {
     static constexpr unsigned P_OC = 1;
     static constexpr unsigned P_IC = 1;
     static constexpr unsigned P_K = 1;
+    static constexpr unsigned P_PX = 1;
+    static constexpr unsigned IN_SIGNED = 0;
+    static constexpr unsigned PACKING = 0;
+    static constexpr unsigned PACK_SHIFT = 0;
     static constexpr unsigned WEIGHT_BITS = 8;
     static constexpr unsigned BIAS_BITS = 10;
     static constexpr int ACC_BITS = 19;
@@ -95,7 +103,6 @@ void fire5_expand1x1_multiply(hls::stream<fire5_expand1x1_window>& windows, hls:
 #pragma HLS ARRAY_RESHAPE variable=fire5_expand1x1_weights type=complete dim=2
 #pragma HLS ARRAY_RESHAPE variable=fire5_expand1x1_bias type=complete dim=2
 #pragma HLS ARRAY_RESHAPE variable=fire5_expand1x1_shift type=complete dim=2
-#pragma HLS BIND_STORAGE variable=fire5_expand1x1_weights type=rom_1p impl=bram
 #pragma HLS BIND_STORAGE variable=fire5_expand1x1_bias type=rom_1p impl=lutram
 #pragma HLS BIND_STORAGE variable=fire5_expand1x1_shift type=rom_1p impl=lutram
     fsq::mvu<fire5_expand1x1_cfg>(windows, out, fire5_expand1x1_weights, fire5_expand1x1_bias, fire5_expand1x1_shift);
@@ -117,6 +124,10 @@ struct fire5_expand3x3_cfg {
     static constexpr unsigned P_OC = 7;
     static constexpr unsigned P_IC = 1;
     static constexpr unsigned P_K = 1;
+    static constexpr unsigned P_PX = 1;
+    static constexpr unsigned IN_SIGNED = 0;
+    static constexpr unsigned PACKING = 0;
+    static constexpr unsigned PACK_SHIFT = 0;
     static constexpr unsigned WEIGHT_BITS = 8;
     static constexpr unsigned BIAS_BITS = 11;
     static constexpr int ACC_BITS = 21;
@@ -142,7 +153,6 @@ void fire5_expand3x3_multiply(hls::stream<fire5_expand3x3_window>& windows, hls:
 #pragma HLS ARRAY_RESHAPE variable=fire5_expand3x3_weights type=complete dim=2
 #pragma HLS ARRAY_RESHAPE variable=fire5_expand3x3_bias type=complete dim=2
 #pragma HLS ARRAY_RESHAPE variable=fire5_expand3x3_shift type=complete dim=2
-#pragma HLS BIND_STORAGE variable=fire5_expand3x3_weights type=rom_1p impl=bram
 #pragma HLS BIND_STORAGE variable=fire5_expand3x3_bias type=rom_1p impl=lutram
 #pragma HLS BIND_STORAGE variable=fire5_expand3x3_shift type=rom_1p impl=lutram
     fsq::mvu<fire5_expand3x3_cfg>(windows, out, fire5_expand3x3_weights, fire5_expand3x3_bias, fire5_expand3x3_shift);
