@@ -120,7 +120,8 @@ def _wrapped(case: ConvCase, folder: Path) -> list[Path]:
     in_bits, out_bits = case.spec.fold[1] * case.spec.act_bits, case.spec.fold[0] * case.spec.out_bits
     ports = [
         "input wire clk", "input wire rst", f"input wire [{in_bits - 1}:0] s_axis_tdata", "input wire s_axis_tvalid", "output wire s_axis_tready",
-        f"output wire [{out_bits - 1}:0] m_axis_tdata", "output wire m_axis_tvalid", "input wire m_axis_tready", "output wire [15:0] high_water", "input wire [114:0] load_bus",
+        f"output wire [{out_bits - 1}:0] m_axis_tdata", "output wire m_axis_tvalid", "input wire m_axis_tready", "output wire [15:0] high_water",
+        "input wire [114:0] load_bus",
     ]  # fmt: skip
     settings = ", ".join(f".{n}({v})" for n, v in parameters.items())
     wires = ", ".join(f".{port.split()[-1]}({port.split()[-1]})" for port in ports)

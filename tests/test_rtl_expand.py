@@ -14,7 +14,8 @@ Fold = tuple[int, int, int]
 
 def run_expand(
     channels: tuple[int, int, int], e1: Fold, e3: Fold, lanes: int, simulator: str = "icarus", *,
-    size: tuple[int, int] = (4, 5), kernel: int = 3, stalls: str = "half/half none/heavy", depths: dict[str, int] | None = None, only: str | None = None, **bits: int,
+    size: tuple[int, int] = (4, 5), kernel: int = 3, stalls: str = "half/half none/heavy", depths: dict[str, int] | None = None,
+    only: str | None = None, **bits: int,
 ) -> harness.BenchResult:  # fmt: skip
     """`channels`: input, 1x1 output, KxK output. `only`: the one cocotb test to run."""
     ic, oc1, oc3 = channels

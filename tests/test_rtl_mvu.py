@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from math import ceil
-
 from dataclasses import replace
+from math import ceil
 
 import pytest
 
