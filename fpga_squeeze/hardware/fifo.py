@@ -102,5 +102,5 @@ def _beats_per_cycle_bound(producer: Stage, shape: Shape, out_lanes: int) -> flo
     """Most beats of `out_lanes` that `producer` makes a cycle, at most one."""
     if isinstance(producer, ConvStage):
         e = producer.engine
-        return min(1.0, ceil(shape[0] / out_lanes) / (e.oc_folds * e.ic_folds * e.k_folds))
+        return min(1.0, e.fold.p_px * ceil(shape[0] / out_lanes) / (e.oc_folds * e.ic_folds * e.k_folds))
     return 1.0
