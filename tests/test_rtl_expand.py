@@ -14,9 +14,9 @@ Fold = tuple[int, int, int]
 
 def run_expand(
     channels: tuple[int, int, int], e1: Fold, e3: Fold, lanes: int, simulator: str = "icarus", *,
-    size: tuple[int, int] = (4, 5), kernel: int = 3, stalls: str = "half/half none/heavy", depths: dict[str, int] | None = None, **bits: int,
+    size: tuple[int, int] = (4, 5), kernel: int = 3, stalls: str = "half/half none/heavy", depths: dict[str, int] | None = None, only: str | None = None, **bits: int,
 ) -> harness.BenchResult:  # fmt: skip
-    """`channels`: input, 1x1 output, KxK output."""
+    """`channels`: input, 1x1 output, KxK output. `only`: the one cocotb test to run."""
     ic, oc1, oc3 = channels
     case1 = ConvCase(ConvSpec(size, (ic, oc1), 1, 1, (0, 0, 0, 0), e1, seed=1, **bits))  # type: ignore[arg-type]
     case3 = ConvCase(ConvSpec(size, (ic, oc3), kernel, 1, (kernel // 2,) * 4, e3, seed=2, **bits))  # type: ignore[arg-type]
@@ -31,7 +31,7 @@ def run_expand(
         parameters |= {f"{prefix}_{n}": numbers[n] for n in ("WEIGHT_BITS", "ACC_BITS", "BIAS_BITS", "SHIFT_MIN", "SHIFT_MAX", "P_OC", "PACK", "PACK_SHIFT")}
     env = {"FSQ_E1": case1.spec.to_json(), "FSQ_E3": case3.spec.to_json(), "FSQ_STALLS": stalls, "FSQ_FRAMES": "6"}
     data = {**case1.files("e1_"), **case3.files("e3_")}
-    return harness.run_bench("fsq_expand", SOURCES, "sim.bench_expand", {**parameters, **(depths or {})}, simulator, seed=3, env=env, data=data)
+    return harness.run_bench("fsq_expand", SOURCES, "sim.bench_expand", {**parameters, **(depths or {})}, simulator, seed=3, env=env, data=data, testcase=only)
 
 
 @pytest.mark.parametrize("channels, e1, e3, lanes", [

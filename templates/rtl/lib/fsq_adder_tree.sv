@@ -22,7 +22,7 @@ module fsq_adder_tree #(
     input  wire [TERMS*BITS-1:0] terms,
     output wire [SUM_BITS-1:0]   sum
 );
-    // Nodes of tree level l (level 0: the terms), the first node of a level.
+    // Numbers in tree level l (level 0: the terms), bits of one, and where a level lies in `levels`. A zero follows an odd number of them.
     function automatic integer level_nodes(input integer level);
         integer l;
         begin
@@ -30,59 +30,58 @@ module fsq_adder_tree #(
             for (l = 0; l < level; l = l + 1) level_nodes = (level_nodes + 1) / 2;
         end
     endfunction
+    function automatic integer level_width(input integer level);
+        level_width = (level == 0 || BITS + level < SUM_BITS) ? BITS + level : SUM_BITS;
+    endfunction
     function automatic integer level_start(input integer level);
         integer l;
         begin
             level_start = 0;
-            for (l = 0; l < level; l = l + 1) level_start = level_start + level_nodes(l);
+            for (l = 0; l < level; l = l + 1) level_start = level_start + (level_nodes(l) + level_nodes(l) % 2) * level_width(l);
         end
-    endfunction
-    function automatic integer minimum(input integer a, input integer b);
-        minimum = (a < b) ? a : b;
     endfunction
 
     localparam LEVELS = (TERMS > 1) ? $clog2(TERMS) : 0;
     localparam ROOT = level_start(LEVELS);
+    localparam ROOT_BITS = level_width(LEVELS);
 
     initial begin : check_parameters
         if (TERMS < 1 || BITS < 1 || SUM_BITS < 1)
             $fatal(1, "fsq_adder_tree: TERMS=%0d BITS=%0d SUM_BITS=%0d, 1 or more was expected", TERMS, BITS, SUM_BITS);
     end
 
-    // Views of the registers extended to SUM_BITS, terms first, then level by level.
-    wire [SUM_BITS-1:0] node [0:ROOT];
+    // All levels in one vector, read at clock edges only: an event-driven simulator then has nothing to do when a part of it changes.
+    wire [ROOT+ROOT_BITS-1:0] levels;
+    assign levels[TERMS*BITS-1:0] = terms;
 
-    genvar term, level, index;
+    genvar level;
     generate
-        for (term = 0; term < TERMS; term = term + 1) begin : gen_term
-            if (BITS >= SUM_BITS) begin : gen_cut
-                assign node[term] = terms[term*BITS +: SUM_BITS];
-            end else begin : gen_extend
-                assign node[term] = {{(SUM_BITS-BITS){(SIGNED != 0) & terms[term*BITS + BITS - 1]}}, terms[term*BITS +: BITS]};
-            end
-        end
         for (level = 1; level <= LEVELS; level = level + 1) begin : gen_level
-            localparam WIDTH = minimum(SUM_BITS, BITS + level);
-            for (index = 0; index < level_nodes(level); index = index + 1) begin : gen_node
-                localparam FIRST = level_start(level - 1) + 2 * index;
-                reg [WIDTH-1:0] sum_reg;
-                if (FIRST + 1 < level_start(level)) begin : gen_add
-                    always_ff @(posedge clk) begin : add
-                        sum_reg <= node[FIRST][WIDTH-1:0] + node[FIRST + 1][WIDTH-1:0];
-                    end
-                end else begin : gen_pass
-                    always_ff @(posedge clk) begin : pass
-                        sum_reg <= node[FIRST][WIDTH-1:0];
-                    end
-                end
-                if (WIDTH == SUM_BITS) begin : gen_full
-                    assign node[level_start(level) + index] = sum_reg;
-                end else begin : gen_wide
-                    assign node[level_start(level) + index] = {{(SUM_BITS-WIDTH){(SIGNED != 0) & sum_reg[WIDTH-1]}}, sum_reg};
-                end
+            localparam IN_NODES = level_nodes(level - 1);
+            localparam IN_BITS = level_width(level - 1);
+            localparam IN_START = level_start(level - 1);
+            localparam NODES = level_nodes(level);
+            localparam WIDTH = level_width(level);
+            if (IN_NODES % 2 != 0) begin : gen_zero
+                assign levels[IN_START + IN_NODES*IN_BITS +: IN_BITS] = {IN_BITS{1'b0}};
             end
+            reg [NODES*WIDTH-1:0] sums_reg;
+            integer node;
+            always_ff @(posedge clk) begin : add
+                for (node = 0; node < NODES; node = node + 1)
+                    sums_reg[node*WIDTH +: WIDTH] <=
+                        $signed({(SIGNED != 0) & levels[IN_START + (2*node+1)*IN_BITS - 1], levels[IN_START + 2*node*IN_BITS +: IN_BITS]}) +
+                        $signed({(SIGNED != 0) & levels[IN_START + (2*node+2)*IN_BITS - 1], levels[IN_START + (2*node+1)*IN_BITS +: IN_BITS]});
+            end
+            assign levels[level_start(level) +: NODES*WIDTH] = sums_reg;
         end
     endgenerate
 
-    assign sum = node[ROOT];
+    generate
+        if (ROOT_BITS >= SUM_BITS) begin : gen_cut
+            assign sum = levels[ROOT +: SUM_BITS];
+        end else begin : gen_extend
+            assign sum = {{(SUM_BITS-ROOT_BITS){(SIGNED != 0) & levels[ROOT+ROOT_BITS-1]}}, levels[ROOT +: ROOT_BITS]};
+        end
+    endgenerate
 endmodule
