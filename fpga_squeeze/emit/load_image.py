@@ -41,9 +41,7 @@ class LoadMemory:
 
     @property
     def entry(self) -> int:
-        """The 48 bits that fsq_loader's TABLE has for it: {number, last row, last column, bytes of the last column}.
-
-        """
+        """The 48 bits that fsq_loader's TABLE has for it: {number, last row, last column, bytes of the last column}."""
         last_column = (self.row_bytes - 1) // COLUMN_BYTES
         return self.number << 36 | (self.rows - 1) << 16 | last_column << 4 | self.row_bytes - COLUMN_BYTES * last_column
 
@@ -90,15 +88,15 @@ def header(qgraph: QuantGraph, plan: FoldPlan) -> bytes:
     return MAGIC + shape_digest(qgraph, plan) + payload_bytes(plan).to_bytes(4, "little")
 
 
-def load_image(qgraph: QuantGraph, plan: FoldPlan) -> bytes:
-    """The image of `qgraph`'s weights for the machine `plan`.
+def load_image(qgraph: QuantGraph, plan: FoldPlan, machine: QuantGraph | None = None) -> bytes:
+    """The image of `qgraph`'s weights for the machine that was planned for and emitted with the network `machine` (`qgraph` itself when None).
 
     Raises InputError when the plan loads nothing, or a number does not fit the machine.
     """
     memories = load_memories(plan)
     if not memories:
         raise InputError("the machine has no load port: its weights are in the bitstream; export with --weights loaded")
-    body = bytearray(header(qgraph, plan))
+    body = bytearray(header(machine or qgraph, plan))
     for m in memories:
         body += row_bytes(m.pack(m.engine, _convolution(qgraph, m.engine)), m.bits).tobytes()
     return bytes(body) + zlib.crc32(body).to_bytes(4, "little")
