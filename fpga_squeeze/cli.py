@@ -229,6 +229,28 @@ def build(
 
 
 @app.command()
+def weights(
+    out: OutFolder,
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Trained weights of the architecture that OUT was exported from.")],
+    target: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to write the image for the load port.")],
+    calibration: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of images to choose number formats on, or `random` by name.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Turn another model of the same architecture into an image for the load port of the machine in OUT (exported with --weights loaded).
+
+    Example: fpga-squeeze weights out retrained.pt --calibration images/ -o retrained.bin
+    """
+    from fpga_squeeze import new_weights, terminal
+
+    with terminal.progress_bars() as progress:
+        result = new_weights.make_weights(out, model, calibration, target, progress)
+    if json_output:
+        terminal.print_json(result.to_json())
+    else:
+        typer.echo(result.text())
+
+
+@app.command()
 def train(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to write the weights (.pt).")] = Path("squeezenet_digits.pt"),
     epochs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Passes over the training digits. [default: as the embedded model]")] = None,

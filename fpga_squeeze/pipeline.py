@@ -64,6 +64,16 @@ class ExportResult:
 
 
 @dataclass(frozen=True, eq=False)
+class Quantized:
+    """A trained model in fixed point: `graph` is the float network it stands for, `images` what it was calibrated on."""
+
+    loaded: LoadedModel
+    graph: Graph
+    qgraph: QuantGraph
+    images: ImageSet
+
+
+@dataclass(frozen=True, eq=False)
 class Export:
     """An export folder read back: enough to simulate and evaluate without the original model."""
 
@@ -90,17 +100,10 @@ def export(
     """
     device = devices.find_device(config.device) if config.device else None
     budget_bytes = budget_report.parse_size(config.budget)
-    if calibration is None:
-        raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
     writer.check_writable(out, force)
 
-    loaded = load_model(model, load_options(config))
-    graph = passes.lower(loaded.graph, loaded.preprocess)
-    images = _calibration_images(calibration, loaded.preprocess, progress)
-    calibrated = calibrate(graph, images.pixels, progress=lambda done, total: progress("calibrate", done, total))
-    graph = calibrated.graph  # the same function with equalized channels: what the fixed-point tensors are compared with
-    progress("quantize", 0, 0)
-    qgraph = quantize(graph, calibrated, QuantOptions(config.weight_bits, config.act_bits, config.layer_bits))
+    quantized = quantize_model(model, calibration, config, progress)
+    loaded, graph, qgraph, images = quantized.loaded, quantized.graph, quantized.qgraph, quantized.images
 
     progress("fold", 0, 0)
     found = choose_plan(qgraph, config, device)
@@ -128,6 +131,24 @@ def export(
     files["report/layers.json"] = _json({"images": min(SQNR_IMAGES, len(images.files)), "layers": [row.to_json() for row in sqnr]})
     writer.write_project(out, files, _manifest_options(model, loaded, images, config), force)
     return ExportResult(loaded, qgraph, plan, budget, performance, resources, images, len(files) + 1, out)
+
+
+def quantize_model(model: Path, calibration: str | None, config: ExportConfig, progress: Progress = no_progress) -> Quantized:
+    """load -> passes -> calibrate -> quantize.
+
+    Raises:
+        InputError: bad model, images or options, or no calibration images named.
+    """
+    if calibration is None:
+        raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
+    loaded = load_model(model, load_options(config))
+    graph = passes.lower(loaded.graph, loaded.preprocess)
+    images = _calibration_images(calibration, loaded.preprocess, progress)
+    calibrated = calibrate(graph, images.pixels, progress=lambda done, total: progress("calibrate", done, total))
+    progress("quantize", 0, 0)
+    # The same function with equalized channels: what the fixed-point tensors are compared with.
+    graph = calibrated.graph
+    return Quantized(loaded, graph, quantize(graph, calibrated, QuantOptions(config.weight_bits, config.act_bits, config.layer_bits)), images)
 
 
 def choose_plan(qgraph: QuantGraph, config: ExportConfig, device: Device | None) -> Found:

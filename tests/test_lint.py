@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hls_cases import NetBuilder, hand_plan
+from hls_cases import NetBuilder, hand_plan, refold
 
 from fpga_squeeze.emit.hls import emit_hls
 from fpga_squeeze.errors import InputError
@@ -120,6 +121,27 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_generated_sources_are_clean(generated: Path) -> None:
     assert lint(generated) == ()
+
+
+def test_groups_and_pairs_are_clean(tmp_path: Path) -> None:
+    """Several pixels at a time, products packed by pixels, weights bound to a storage."""
+    net = NetBuilder(2)
+    x = net.fire("fire2", net.conv("conv1", net.image(3, 9, 9), 4, 3, 2), 2, 4, 4)
+    qgraph = net.finish(net.conv("conv10", x, 5, 1))
+    folds = {name: (2, 1, 1, 2) for name in ("fire2.squeeze", "fire2.expand1x1", "conv10")}
+    plan = hand_plan(qgraph, {"conv1": (2, 3, 9, 3), "fire2.expand3x3": (2, 2, 3, 2), **folds})
+    packed = refold(plan, qgraph, lambda e: replace(e, packing="pixels", pack_shift=18, weight_storage="lut"))
+    for path, data in emit_hls(qgraph, packed).items():
+        target = tmp_path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    names = ("pixel_group.h", "group_reader.h", "pixel_reader.h", "mvu_pair.h")
+    assert all((tmp_path / "hls/lib" / name).is_file() for name in names)
+    assert "_order(" in (tmp_path / "hls/net.cpp").read_text() and "_gather(" in (tmp_path / "hls/net.cpp").read_text()
+    assert lint(tmp_path / "hls") == ()
+    header = tmp_path / "hls/lib/mvu_pair.h"
+    header.write_text(header.read_text().replace("op=mul impl=dsp", "op=mul impl=dsp48"))
+    assert [f.message for f in lint(tmp_path / "hls")] == ["bind_op: impl=dsp48 is none of dsp, fabric"]
 
 
 def test_fault_in_a_generated_pragma_is_found(generated: Path) -> None:

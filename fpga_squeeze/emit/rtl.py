@@ -5,6 +5,7 @@ The machine is the one that emit/hls.py writes as C++: same stages, same names, 
 
 from __future__ import annotations
 
+from fpga_squeeze.emit.load_image import load_image
 from fpga_squeeze.emit.render import banner, render, static_files
 from fpga_squeeze.emit.rtl_context import Memory, RtlDesign, RtlOptions, memory_name, rtl_design
 from fpga_squeeze.emit.rtl_sim import sim_files
@@ -14,6 +15,9 @@ from fpga_squeeze.hardware.plan import FoldPlan
 from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
 
 __all__ = ["RtlOptions", "emit_rtl", "memories"]
+
+LOADER_FILES = ("fsq_frame_hold.sv", "fsq_loader.sv")
+"""Library modules that only a machine with loaded weights has."""
 
 
 def emit_rtl(qgraph: QuantGraph, plan: FoldPlan, options: RtlOptions | None = None) -> dict[str, bytes]:
@@ -25,11 +29,13 @@ def emit_rtl(qgraph: QuantGraph, plan: FoldPlan, options: RtlOptions | None = No
     stored = memories(qgraph, plan, design)
     content: dict[str, bytes] = {f"rtl/weights/{m.file}": hex_file(m).encode() for m in stored}
     _check_memories(design, stored)
+    if design.loader:
+        content["rtl/weights/load.bin"] = load_image(qgraph, plan)
     for stage in design.stages:
         text = render("rtl/stage.sv.jinja", banner=banner(design.digest, f"Stage {stage.name}."), s=stage)
         content[f"rtl/{stage.ident}.sv"] = text.encode()
     content[f"rtl/{design.top}.sv"] = render("rtl/top.sv.jinja", banner=banner(design.digest, "Top of the machine."), d=design).encode()
-    library = static_files("rtl/lib", ".sv")
+    library = {name: data for name, data in static_files("rtl/lib", ".sv").items() if design.loader or name not in LOADER_FILES}
     content.update({f"rtl/lib/{name}": data for name, data in library.items()})
     sources = [*(f"lib/{name}" for name in library), *(f"{s.ident}.sv" for s in design.stages), f"{design.top}.sv"]
     content["rtl/files.f"] = "".join(f"{name}\n" for name in sources).encode()
@@ -40,7 +46,7 @@ def emit_rtl(qgraph: QuantGraph, plan: FoldPlan, options: RtlOptions | None = No
 
 
 def memories(qgraph: QuantGraph, plan: FoldPlan, design: RtlDesign) -> tuple[Memory, ...]:
-    """Every engine's weight, bias and (where channels differ) shift memory."""
+    """Every weight, bias and (where channels differ) shift memory with initial contents; none for engines whose weights are loaded."""
     found = []
     engines = dict(design.engines)
     for stage in plan.stages:
@@ -48,6 +54,8 @@ def memories(qgraph: QuantGraph, plan: FoldPlan, design: RtlDesign) -> tuple[Mem
             op = qgraph[engine.node].op
             if not isinstance(op, QConv):
                 raise InputError(f"layer {engine.node}: the plan has a convolution engine for it, the network {type(op).__name__}; plan it again")
+            if engine.loaded:
+                continue
             ident = engines[engine.node].ident
             found.append(Memory(memory_name(ident, "weights"), tuple(pack_rows(engine, op)), engine.weight_word_bits))
             found.append(Memory(memory_name(ident, "bias"), tuple(pack_bias_rows(engine, op)), engine.fold.p_oc * engine.bias_bits))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fpga_squeeze.emit.hls_context import HlsOptions, configuration_digest
 from fpga_squeeze.emit.idents import Namer, checked_identifier
+from fpga_squeeze.emit.load_image import LOAD_IDS, header, load_memories, payload_bytes
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import TensorFormat
 from fpga_squeeze.hardware.fifo_rtl import rtl_expand_depths, rtl_link_depth
@@ -125,8 +126,15 @@ class EngineRtl:
     load_id: int
 
 
-LOAD_IDS = 3
-"""Memories of an engine on the load bus: weights, biases, shifts."""
+@dataclass(frozen=True)
+class LoaderRtl:
+    """Parameters of fsq_loader: memories, its table and the image's header as literals; `bytes` of a whole image."""
+
+    memories: int
+    table: str
+    header: str
+    bytes: int
+
 
 STYLES = {"auto": 0, "lut": 1, "bram": 2, "uram": 3}
 """STYLE of fsq_parameter_memory for a plan's weight_storage."""
@@ -137,7 +145,7 @@ PACKS = {"none": 0, "channels": 1, "pixels": 2}
 
 @dataclass(frozen=True)
 class RtlDesign:
-    """The whole RTL design. `sum_bits`: bits of a class sum on m_axis; `out_bits`: bits of an m_axis beat."""
+    """The whole RTL design. `sum_bits`: bits of a class sum on m_axis; `out_bits`: bits of an m_axis beat. `loader`: None without loaded weights."""
 
     top: str
     part: str
@@ -153,11 +161,17 @@ class RtlDesign:
     top_k: int
     index_bits: int
     period_ns: str
+    loader: LoaderRtl | None
 
     @property
     def out_bits(self) -> int:
         """Bits of an m_axis beat."""
         return self.sum_bits + (self.index_bits if self.top_k else 0)
+
+    @property
+    def files(self) -> bool:
+        """Some memory has a $readmemh file."""
+        return any(value.startswith("{WEIGHTS") for stage in self.stages for _, value in stage.parameters)
 
     @property
     def out_beats(self) -> int:
@@ -189,7 +203,17 @@ def rtl_design(qgraph: QuantGraph, plan: FoldPlan, options: RtlOptions) -> RtlDe
         top=options.top, part=options.part, digest=digest, stages=stages, streams=streams, marks=tuple(marks),
         engines=tuple(engines.items()), in_bits=first.shape[0] * first.fmt.bits, pixels=first.shape[1] * first.shape[2],
         classes=last.shape[0], sum_bits=sum_bits, top_k=options.top_k, index_bits=INDEX_BITS, period_ns=f"{1000.0 / plan.clock_mhz:.3f}",
+        loader=_loader(qgraph, plan),
     )  # fmt: skip
+
+
+def _loader(qgraph: QuantGraph, plan: FoldPlan) -> LoaderRtl | None:
+    memories = load_memories(plan)
+    if not memories:
+        return None
+    table = "".join(f"{m.entry:012x}" for m in reversed(memories))
+    start = header(qgraph, plan)
+    return LoaderRtl(len(memories), f"{48 * len(memories)}'h{table}", f"128'h{start[::-1].hex()}", len(start) + payload_bytes(plan) + 4)
 
 
 def output_bits(fmt: TensorFormat) -> int:

@@ -48,4 +48,5 @@ def network(qgraph: QuantGraph, plan: FoldPlan, design: RtlDesign, stored: tuple
         "multipliers": plan.multipliers,
         "macs": plan.macs,
         "clock_mhz": plan.clock_mhz,
+        **({"load": {"file": "load.bin", "bytes": design.loader.bytes}} if design.loader else {}),
     }

@@ -25,7 +25,7 @@ side, and e1_out and e3_out hold p_px times as many beats. Two FIFOs more belong
 - `groups` (pixels gathered -> 1x1 reader): one group. The reader takes a group's words in its first pass only; what comes during the others waits here.
 - `results` (multipliers -> pixel order): one group of beats. The order sends a group's first pixel as it comes in and keeps the rest; while the rest
   leaves, at most the next group is made. A group takes no less time than its pixels need to leave, so it is never overtaken.
-That no depth can deadlock does not change (docs/architecture.md has the argument in full).
+That no depth can deadlock does not change (docs/hls.md has the argument in full).
 """
 
 from __future__ import annotations
@@ -102,5 +102,5 @@ def _beats_per_cycle_bound(producer: Stage, shape: Shape, out_lanes: int) -> flo
     """Most beats of `out_lanes` that `producer` makes a cycle, at most one."""
     if isinstance(producer, ConvStage):
         e = producer.engine
-        return min(1.0, ceil(shape[0] / out_lanes) / (e.oc_folds * e.ic_folds * e.k_folds))
+        return min(1.0, e.fold.p_px * ceil(shape[0] / out_lanes) / (e.oc_folds * e.ic_folds * e.k_folds))
     return 1.0

@@ -22,7 +22,7 @@ from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.knapsack import Knapsack
 from fpga_squeeze.hardware.links import assemble
 from fpga_squeeze.hardware.plan import FoldPlan
-from fpga_squeeze.hardware.structure import Skeleton, build_skeleton, narrowed
+from fpga_squeeze.hardware.structure import Skeleton, all_loaded, build_skeleton, narrowed
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
 DEFAULT_FPS = 500.0
@@ -153,6 +153,8 @@ def _without_device(qgraph: QuantGraph, skeleton: Skeleton, goal: Goal) -> Found
         check_rate(qgraph, skeleton, target, goal.clock_mhz)
     chosen = target if goal.max_dsp is not None and goal.target_fps is None else _most_efficient(qgraph, skeleton, target)
     stages = cheapest_chain(skeleton.stages, chosen, qgraph.input.shape[0])
+    if goal.weights == "loaded":
+        stages = tuple(all_loaded(s) for s in stages)
     plan = assemble(qgraph, skeleton, stages, goal.clock_mhz, target)
     return Found(plan, plan_resources(plan, None), None, 0)
 

@@ -78,6 +78,15 @@ def loadable(engine: Engine) -> Engine:
     )  # fmt: skip
 
 
+def all_loaded(stage: Stage) -> Stage:
+    """The stage with every engine `loadable`."""
+    if isinstance(stage, ConvStage):
+        return replace(stage, engine=loadable(stage.engine))
+    if isinstance(stage, ExpandStage):
+        return replace(stage, expand1x1=loadable(stage.expand1x1), expand3x3=loadable(stage.expand3x3))
+    return stage
+
+
 def narrowed(stage: Stage, bits: int) -> Stage:
     """The stage with weights of at most `bits` bits (bias and shift widths kept: they hardly count)."""
     if isinstance(stage, ConvStage):

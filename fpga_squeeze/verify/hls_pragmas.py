@@ -11,6 +11,7 @@ ANY = frozenset[str]()
 _PARTITION = frozenset({"cyclic", "block", "complete"})
 _STORAGE_TYPES = frozenset({"fifo", "ram_1p", "ram_1wnr", "ram_2p", "ram_s2p", "ram_t2p", "rom_1p", "rom_2p", "rom_np"})
 _STORAGE_IMPL = frozenset({"bram", "bram_ecc", "lutram", "uram", "uram_ecc", "srl", "memory", "auto"})
+_INTEGER_OPS = frozenset({"mul", "add", "sub"})
 _MODES = frozenset({"axis", "m_axi", "s_axilite", "ap_none", "ap_vld", "ap_ack", "ap_hs", "ap_fifo", "ap_memory", "bram", "ap_ctrl_none",
                     "ap_ctrl_hs", "ap_ctrl_chain"})  # fmt: skip
 
@@ -30,7 +31,7 @@ KNOWN: dict[str, PragmaRule] = {
     "aggregate": PragmaRule({"variable": ANY, "compact": frozenset({"bit", "byte", "none", "auto"})}, required=_VARIABLE),
     "array_partition": PragmaRule({"variable": ANY, "type": _PARTITION, "factor": ANY, "dim": ANY}, frozenset({"off"}), frozenset({"variable", "type"})),
     "array_reshape": PragmaRule({"variable": ANY, "type": _PARTITION, "factor": ANY, "dim": ANY}, frozenset({"object"}), frozenset({"variable", "type"})),
-    "bind_op": PragmaRule({"variable": ANY, "op": ANY, "impl": ANY, "latency": ANY}, required=_VARIABLE),
+    "bind_op": PragmaRule({"variable": ANY, "op": _INTEGER_OPS, "impl": frozenset({"dsp", "fabric"}), "latency": ANY}, required=_VARIABLE | {"op"}),
     "bind_storage": PragmaRule(
         {"variable": ANY, "type": _STORAGE_TYPES, "impl": _STORAGE_IMPL, "latency": ANY}, required=frozenset({"variable", "type"})
     ),
