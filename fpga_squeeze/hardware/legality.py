@@ -8,6 +8,7 @@ from itertools import pairwise
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import signed_bits
 from fpga_squeeze.hardware.devices import MULTIPLIER_BITS
+from fpga_squeeze.hardware.dsp_packing import MAX_BITS
 from fpga_squeeze.hardware.fifo import link_depth
 from fpga_squeeze.hardware.plan import ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, PoolStage, Stage
 from fpga_squeeze.hardware.structure import loadable, stage_in_lanes, stage_out_lanes
@@ -105,6 +106,9 @@ def _verify_packing(where: str, engine: Engine) -> None:
     if engine.packing == "none":
         _require(engine.pack_shift == 0, where, f"pack_shift belongs to a packing; without one 0 was expected, got {engine.pack_shift}")
         return
+    form = f"{'signed' if engine.in_fmt.signed else 'unsigned'} {engine.in_fmt.bits}-bit activations and {engine.weight_bits}-bit weights"
+    possible = not engine.in_fmt.signed and max(engine.in_fmt.bits, engine.weight_bits) <= MAX_BITS
+    _require(possible, where, f"packing needs unsigned activations and weights of at most {MAX_BITS} bits, engine {engine.node} has {form}")
     pairs = engine.fold.p_oc if engine.packing == "channels" else engine.fold.p_px
     what = "p_oc" if engine.packing == "channels" else "p_px"
     _require(pairs >= 2, where, f"packing {engine.packing} needs {what} of at least 2, got {pairs}")

@@ -65,12 +65,34 @@ def memory_rows(plan: FoldPlan, qgraph: QuantGraph, device: Device | None = None
 
 
 def plan_rows(plan: FoldPlan, device: Device | None = None) -> tuple[MemoryRow, ...]:
-    """`memory_rows` of a plan known to be legal."""
+    """`memory_rows` of a plan known to be legal. Only weights that the plan puts into URAM lie there."""
     rows = [row for stage in plan.stages for row in _stage_rows(stage, device)]
     for link in plan.links:
         owner = link.producer if link.producer != "s_axis" else link.consumer
         rows.append(_row(owner, "fifos", f"{link.name}.fifo", link.out_lanes * link.fmt.bits, link.depth, 1, device))
     return tuple(row for row in rows if row.bits)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Primitives of all memories together; `rom_luts` hold weights and biases (any LUT will do), `lutram_luts` everything else."""
+
+    bram18: int
+    uram: int
+    lutram_luts: int
+    rom_luts: int
+
+    def over(self, device: Device) -> tuple[str, ...]:
+        """What of `device` does not suffice, in words; empty when all fits."""
+        needs = (("18 Kb blocks", self.bram18, device.bram18), ("URAMs", self.uram, device.uram), ("LUTs as RAM", self.lutram_luts, device.lutram_luts),
+                 ("LUTs as memory", self.lutram_luts + self.rom_luts, device.lut))  # fmt: skip
+        return tuple(f"{used} {what} of {have}" for what, used, have in needs if used > have)
+
+
+def blocks(rows: tuple[MemoryRow, ...]) -> Blocks:
+    """Primitives of `rows`."""
+    rom = sum(r.lutram_luts for r in rows if r.kind in ("weights", "bias"))
+    return Blocks(sum(r.bram18 for r in rows), sum(r.uram for r in rows), sum(r.lutram_luts for r in rows) - rom, rom)
 
 
 def _stage_rows(stage: Stage, device: Device | None) -> list[MemoryRow]:
@@ -92,20 +114,26 @@ def _stage_rows(stage: Stage, device: Device | None) -> list[MemoryRow]:
 
 
 def _engine_rows(stage: str, e: Engine, device: Device | None) -> list[MemoryRow]:
+    rom, pixels = not e.loaded, e.fold.p_px
+    bias_bits = e.fold.p_oc * (e.bias_bits + e.shift_bits)
     rows = [
-        _row(stage, "weights", f"{e.node}.weights", e.weight_word_bits, e.weight_depth, 1, device, rom=True),
-        _row(stage, "bias", f"{e.node}.bias", e.fold.p_oc * (e.bias_bits + e.shift_bits), e.oc_folds, 1, device, rom=True),
+        _row(stage, "weights", f"{e.node}.weights", e.weight_word_bits, e.weight_depth, 1, device, rom=rom, storage=e.weight_storage),
+        _row(stage, "bias", f"{e.node}.bias", bias_bits, e.oc_folds, 1, device, rom=rom, storage="lut"),
     ]
     word_bits = e.fold.p_ic * e.in_fmt.bits
     if e.pixel_buffered:
-        rows.append(_row(stage, "line_buffers", f"{e.node}.pixel_buffer", word_bits, 2 * e.ic_folds, 1, device))
+        rows.append(_row(stage, "line_buffers", f"{e.node}.pixel_buffer", word_bits, 2 * e.ic_folds, pixels, device))
     else:
         banks, depth = line_buffer_banks(e)
-        rows.append(_row(stage, "line_buffers", f"{e.node}.line_buffer", word_bits, depth, banks, device))
+        rows.append(_row(stage, "line_buffers", f"{e.node}.line_buffer", word_bits, depth, banks * pixels, device))
+    if pixels > 1:
+        # Results of two groups, put into stream order.
+        rows.append(_row(stage, "line_buffers", f"{e.node}.pixel_order", pixels * e.fold.p_oc * e.out_fmt.bits, 2 * e.oc_folds, 1, device))
     return rows
 
 
-def _row(stage: str, kind: str, name: str, width_bits: int, depth: int, banks: int, device: Device | None, *, rom: bool = False) -> MemoryRow:
-    uram = device is not None and device.uram > 0
-    p = pack(width_bits, depth, rom=rom, uram_available=uram, lut_inputs=device.lut_inputs if device else 6)
+def _row(
+    stage: str, kind: str, name: str, width_bits: int, depth: int, banks: int, device: Device | None, *, rom: bool = False, storage: str = "auto"
+) -> MemoryRow:
+    p = pack(width_bits, depth, rom=rom, lut_inputs=device.lut_inputs if device else 6, storage=storage)
     return MemoryRow(stage, kind, name, width_bits, depth, banks, p.bram18 * banks, p.uram * banks, p.lutram_luts * banks)

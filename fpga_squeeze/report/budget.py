@@ -9,7 +9,7 @@ from typing import Any
 
 from fpga_squeeze.errors import CheckFailedError, InputError
 from fpga_squeeze.hardware.devices import Device, load_devices
-from fpga_squeeze.hardware.memory import KINDS, MemoryRow, memory_rows, plan_rows
+from fpga_squeeze.hardware.memory import KINDS, MemoryRow, blocks, memory_rows, plan_rows
 from fpga_squeeze.hardware.plan import FoldPlan
 from fpga_squeeze.hardware.structure import narrowed
 from fpga_squeeze.quantize.qgraph import QuantGraph
@@ -50,32 +50,27 @@ class MemoryBudget:
     @property
     def bram18(self) -> int:
         """18 Kb blocks of all rows."""
-        return sum(r.bram18 for r in self.rows)
+        return blocks(self.rows).bram18
 
     @property
     def uram(self) -> int:
         """URAMs of all rows."""
-        return sum(r.uram for r in self.rows)
+        return blocks(self.rows).uram
 
     @property
     def rom_luts(self) -> int:
         """LUTs used as ROM; any LUT will do."""
-        return sum(r.lutram_luts for r in self.rows if r.kind in ("weights", "bias"))
+        return blocks(self.rows).rom_luts
 
     @property
     def lutram_luts(self) -> int:
         """LUTs used as RAM."""
-        return sum(r.lutram_luts for r in self.rows) - self.rom_luts
+        return blocks(self.rows).lutram_luts
 
     @property
     def over_device(self) -> tuple[str, ...]:
         """What of the part does not suffice, in words; empty when all fits or no part was named."""
-        d = self.device
-        if d is None:
-            return ()
-        needs = (("18 Kb blocks", self.bram18, d.bram18), ("URAMs", self.uram, d.uram), ("LUTs as RAM", self.lutram_luts, d.lutram_luts),
-                 ("LUTs as memory", self.lutram_luts + self.rom_luts, d.lut))  # fmt: skip
-        return tuple(f"{used} {what} of {have}" for what, used, have in needs if used > have)
+        return () if self.device is None else blocks(self.rows).over(self.device)
 
     @property
     def fits(self) -> bool:
