@@ -351,14 +351,26 @@ class _Fitting:
         knapsack = self._knapsack(target)
         if knapsack is None:
             return "a stage has no fold that is fast enough"
-        free = [f.name for f in fields(Resources) if self._possible(target, replace(self.limits, **{f.name: 10**12}))]
+        free = [f.name for f in fields(Resources) if self._possible(target, replace(self.limits, **{f.name: UNLIMITED}))]
         if free:
-            return " or ".join(f"{NAMES[n]} limit it ({getattr(self.limits, n)} of {getattr(self.device, n)} may be used)" for n in free)
+            return " or ".join(self._shortfall(target, name) for name in free)
         shares = []
         for i, f in enumerate(fields(Resources)):
             least = sum(float(table[:, i].min()) for table in knapsack.tables)
             shares.append((least / max(1, getattr(self.limits, f.name)), f.name))
         return "more than one resource is short: " + ", ".join(NAMES[name] for _, name in sorted(shares, reverse=True)[:3])
+
+    def _shortfall(self, target: int, name: str) -> str:
+        """How much of resource `name` would do, all others within their limits."""
+        limit, available = getattr(self.limits, name), getattr(self.device, name)
+        high = max(2 * limit, 64)
+        while high < UNLIMITED and not self._possible(target, replace(self.limits, **{name: high})):
+            high *= 2
+        low = limit
+        while high - low > max(1, high // 200):
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._possible(target, replace(self.limits, **{name: middle})) else (middle, high)
+        return f"{high} {NAMES[name]} would do it, {limit} of its {available} may be used ({100 * self.goal.utilisation:g}%): {high - limit} too few"
 
     def _possible(self, target: int, limits: Resources) -> bool:
         """Whether some chain fits `limits`, links apart."""
@@ -386,6 +398,8 @@ class _Fitting:
                 break
         return "; ".join(found) or "a smaller network: no known device holds this one"
 
+
+UNLIMITED = 10**12
 
 NAMES = {"dsp": "DSP blocks", "bram18": "18 Kb blocks", "uram": "URAM blocks", "lut": "LUTs", "ff": "flip-flops"}
 
