@@ -7,8 +7,10 @@ import re
 import shutil
 import sys
 import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -170,8 +172,11 @@ def test_files_are_the_same_each_time_and_name_no_absolute_path() -> None:
 def host(folder: Path) -> dict[str, object]:
     """The names of a generated host.py for a 6 x 6 image of three channels."""
     design = board_design(*machine(), find_board("ulx3s"))
-    source = board_files(design, [], 1, np.zeros((1, 3, 6, 6), np.uint8), np.zeros((1, 5), np.int64))["host.py"]
-    (folder / "host.py").write_bytes(source)
+    files = board_files(design, [], 1, np.zeros((1, 3, 6, 6), np.uint8), np.zeros((1, 5), np.int64))
+    (folder / "golden").mkdir()
+    for name in ("host.py", "golden/0.raw", "golden/expected.json"):
+        (folder / name).write_bytes(files[name])
+    source = files["host.py"]
     names: dict[str, object] = {"__name__": "host", "__file__": str(folder / "host.py")}
     exec(compile(source, "host.py", "exec"), names)
     return names
@@ -205,6 +210,57 @@ def test_host_reads_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="108 pixel bytes were expected, got 107"):
         read(tmp_path / "b.raw")  # type: ignore[operator]
     assert h["main"](["port", str(tmp_path / "b.raw")]) == 2  # type: ignore[operator]
+
+
+class FakeSerial(ModuleType):
+    """pyserial with a board behind it that answers every frame with class 0 and the sum given."""
+
+    class SerialException(Exception):
+        pass
+
+    def __init__(self, crc16: Callable[[bytes], int], total: int) -> None:
+        super().__init__("serial")
+        self.sent: list[bytes] = []
+        self.timeout = 0.0
+        self._crc16, self._total, self._answer = crc16, total, b"noise"
+
+    def serial_for_url(self, url: str, baudrate: int, timeout: float) -> FakeSerial:
+        assert (url, baudrate) == ("loop", 1_000_000) and timeout > 0.1
+        return self
+
+    def __enter__(self) -> FakeSerial:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def reset_input_buffer(self) -> None:
+        self._answer = b""
+
+    def flush(self) -> None:
+        pass
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(data)
+        body = bytes([data[2], 0, 0, 0]) + self._total.to_bytes(4, "little", signed=True)
+        self._answer = b"sq" + body + self._crc16(body).to_bytes(2, "big")
+
+    def read(self, count: int) -> bytes:
+        answer, self._answer = self._answer[:count], self._answer[count:]
+        return answer
+
+
+@pytest.mark.parametrize(("total", "code", "text"), [(0, 0, "class 0, sum 0, as the simulator"), (1, 1, "WRONG: the simulator has class 0, sum 0")])
+def test_host_checks_the_golden_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], total: int, code: int, text: str
+) -> None:
+    h = host(tmp_path)
+    fake = FakeSerial(h["crc16"], total)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "serial", fake)
+    assert h["main"](["loop", "--check"]) == code  # type: ignore[operator]
+    assert text in capsys.readouterr().out
+    assert fake.sent == [h["frame"](0, bytes(108))]  # type: ignore[operator]
+    assert fake.sent[0][:6] == b"SQ\x00\x6c\x00\x00" and len(fake.sent[0]) == 116
 
 
 # nextpnr's report.
