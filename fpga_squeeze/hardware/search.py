@@ -263,8 +263,8 @@ class _Fitting:
         # Too few for the image, or for the multiplications the DSP blocks can do at best; every further bound is proven by the knapsack.
         bound = height * width
         low, high = float(bound), float(slowest)
-        while high / low > PRECISION:
-            middle = int((low * high) ** 0.5)
+        while high / low > PRECISION and high - low > 1:
+            middle = max(int(low) + 1, int((low * high) ** 0.5))
             found, impossible = self._solve(middle)
             if found is not None:
                 plan, high = found, float(min(middle, found.interval_cycles))
