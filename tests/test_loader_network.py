@@ -262,7 +262,7 @@ def test_a_machine_that_does_not_hold_frames_is_found(small: tuple[QuantGraph, F
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded network, exported with a load port, and beside it other.pt: weights that differ everywhere and classes in another order."""
     folder = tmp_path_factory.mktemp("digits")
-    config = ExportConfig(target_fps=100_000.0, weights="loaded", golden_frames=2)
+    config = ExportConfig(target_fps=50_000.0, weights="loaded", golden_frames=2)
     pipeline.export(embedded_model_path(), folder / "out", str(embedded_images("calibration")), config)
     state = torch.load(embedded_model_path(), weights_only=True)
     chance = torch.Generator().manual_seed(5)
@@ -284,7 +284,7 @@ def test_weights_refuses_what_it_cannot_do(digits: Path, tmp_path: Path) -> None
         make_weights(digits / "out", embedded_model_path(), None, tmp_path / "x.bin")
     with pytest.raises(InputError, match="a file in an existing folder was expected"):
         make_weights(digits / "out", embedded_model_path(), images, tmp_path / "none" / "x.bin")
-    config = ExportConfig(target_fps=100_000.0, weights="rom")
+    config = ExportConfig(target_fps=50_000.0, weights="rom")
     pipeline.export(embedded_model_path(), tmp_path / "rom", images, config)
     with pytest.raises(InputError, match="its weights are in the bitstream, nothing can be loaded"):
         make_weights(tmp_path / "rom", embedded_model_path(), images, tmp_path / "x.bin")
