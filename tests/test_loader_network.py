@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import RunCli
 
 from fpga_squeeze import pipeline
 from fpga_squeeze.config import ExportConfig
@@ -289,6 +290,25 @@ def test_weights_refuses_what_it_cannot_do(digits: Path, tmp_path: Path) -> None
     with pytest.raises(InputError, match="its weights are in the bitstream, nothing can be loaded"):
         make_weights(tmp_path / "rom", embedded_model_path(), images, tmp_path / "x.bin")
     assert not (tmp_path / "x.bin").exists()
+
+
+def test_the_command_line(digits: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    calibration = ("--calibration", embedded_images("calibration"))
+    done = run_cli("weights", digits / "out", digits / "other.pt", *calibration, "-o", tmp_path / "new.bin", "--json")
+    body = json.loads(done.out)
+    assert done.code == 0 and set(body) == {"file", "bytes", "sum_frac", "machine_sum_frac"}
+    image = (tmp_path / "new.bin").read_bytes()
+    assert len(image) == body["bytes"] and image[:16] == (digits / "out/rtl/weights/load.bin").read_bytes()[:16]
+    text = run_cli("weights", digits / "out", digits / "other.pt", *calibration, "-o", tmp_path / "again.bin")
+    assert text.code == 0 and "send them to s_load_axis" in text.out and (tmp_path / "again.bin").read_bytes() == image
+    # A layer a million times smaller: its output, or what reads it, needs shifts that the machine does not have.
+    state = torch.load(embedded_model_path(), weights_only=True)
+    for name in ("features.2.squeeze.weight", "features.2.squeeze.bias"):
+        state[name] = state[name] * 2.0**-20
+    torch.save(state, tmp_path / "odd.pt")
+    refused = run_cli("weights", digits / "out", tmp_path / "odd.pt", *calibration, "-o", tmp_path / "odd.bin")
+    assert refused.code == 2 and refused.err.count("\n") == 1 and re.search(r"layer fire2\S+: the model needs ", refused.err), refused.err
+    assert not (tmp_path / "odd.bin").exists()
 
 
 def test_swaps_of_trained_models(digits: Path) -> None:
