@@ -16,7 +16,7 @@ from conftest import RunCli
 from fpga_squeeze import pipeline
 from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.emit.load_image import check_other_model, load_image, load_memories, shape_digest
-from fpga_squeeze.emit.rtl import LOADER_FILES, emit_rtl
+from fpga_squeeze.emit.rtl import LOADER_FILES, RtlOptions, emit_rtl
 from fpga_squeeze.emit.weights import weight_lanes
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware.folding import folding_from_json, folding_to_json, plan_machine
@@ -200,6 +200,16 @@ def test_network_simulation_loads_first(small: tuple[QuantGraph, FoldPlan], tmp_
     path.write_bytes(image[:-1])
     with pytest.raises(InputError, match=rf"load\.bin: {len(image)} bytes were expected"):
         run_rtl(out, *small, pixels, simulator="icarus")
+
+
+def test_a_machine_that_is_loaded_in_part_and_sends_the_best_classes(tmp_path: Path) -> None:
+    require("icarus")
+    qgraph = lively_tiny(3)
+    plan = loaded(qgraph, rom=("conv1", "fire2.expand"))
+    out = write(tmp_path, qgraph, plan, RtlOptions(top_k=3))
+    assert {p.suffix for p in (out / "rtl/weights").iterdir()} == {".bin", ".hex"}
+    result = run_rtl(out, qgraph, plan, random_pixels(qgraph, 2), simulator="icarus", stalls="none,reset")
+    assert result.ok, result.first_failure
 
 
 def test_a_flipped_bit_of_a_sealed_image_is_found_in_its_layer(small: tuple[QuantGraph, FoldPlan], tmp_path: Path) -> None:
