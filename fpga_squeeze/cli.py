@@ -210,6 +210,7 @@ def build(
     clock_mhz: Annotated[float | None, typer.Option(metavar="F", min=1.0, help="Clock of the machine. [default: the board's]")] = None,
     baud: Annotated[int | None, typer.Option(metavar="N", help="Rate of the serial line. [default: the board's]")] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of place and route; the same seed gives the same bitstream.")] = 1,
+    attempts: Annotated[int, typer.Option(metavar="N", min=1, max=20, help="Seeds to try, one after the other, while the clock is missed.")] = 3,
     json_output: Json = False,
 ) -> None:
     """Make a bitstream with open tools (yosys, nextpnr, ecppack): images in and classes out over the board's serial line. Takes minutes.
@@ -221,7 +222,7 @@ def build(
     from fpga_squeeze.board.show import build_text
 
     with terminal.progress_bars() as progress:
-        result = job.build_board(out, job.BoardOptions(board, clock_mhz, baud, seed), progress)
+        result = job.build_board(out, job.BoardOptions(board, clock_mhz, baud, seed, attempts), progress)
     if json_output:
         terminal.print_json(result.to_json())
     else:

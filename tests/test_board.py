@@ -347,10 +347,23 @@ def test_missed_clock_keeps_the_earlier_build(copy: Path, monkeypatch: pytest.Mo
     before = (copy / "report/performance.json").read_bytes()
     done = run_cli("build", copy, "--board", "ulx3s", "--clock-mhz", "100")
     assert done.code == 1 and done.err.count("\n") == 1
-    assert "81.5 MHz after place and route, 100 was expected; the slowest path: x_reg to y_reg" in done.err and "--clock-mhz 81" in done.err
+    assert "with seed 3, the last of 3, 100 was expected; the slowest path: x_reg to y_reg" in done.err and "--clock-mhz 81" in done.err
     assert (copy / "report/performance.json").read_bytes() == before
     assert b"--freq 80" in (copy / "board/ulx3s/build.sh").read_bytes() and "placed" in (copy / "build/board/ulx3s/nextpnr.log").read_text()
     assert sorted(p.name for p in (copy / "board").iterdir()) == ["ulx3s"]
+
+
+def test_next_seed_when_the_clock_is_missed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in whose clock rises with its seed: 80.45 MHz at seed 1, 82.45 at seed 3."""
+    report = REPORT.replace("81.45311737060547", "RATE")
+    place = "seed = int(sys.argv[sys.argv.index('--seed') + 1]); pathlib.Path('design.config').write_text('c'); "
+    place += f"pathlib.Path('nextpnr_report.json').write_text({report!r}.replace('RATE', str(79.45 + seed)))"
+    monkeypatch.setattr(job, "find_tools", lambda: replace(stand_ins(), nextpnr=stand_in("nextpnr-ecp5", place)))
+    built = job.build_board(copy, job.BoardOptions("ulx3s", clock_mhz=82.0))
+    assert built.seed == 3 and built.placed.fmax_mhz == 82.45
+    assert b"--seed 3" in (copy / "board/ulx3s/build.sh").read_bytes()
+    with pytest.raises(CheckFailedError, match=r"81\.5 MHz after place and route with seed 2, the last of 2"):
+        job.build_board(copy, job.BoardOptions("ulx3s", clock_mhz=82.0, attempts=2))
 
 
 @pytest.mark.parametrize(

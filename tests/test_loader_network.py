@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import RunCli
 
 from fpga_squeeze import pipeline
 from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.emit.load_image import check_other_model, load_image, load_memories, shape_digest
-from fpga_squeeze.emit.rtl import LOADER_FILES, emit_rtl
+from fpga_squeeze.emit.rtl import LOADER_FILES, RtlOptions, emit_rtl
 from fpga_squeeze.emit.weights import weight_lanes
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware.folding import folding_from_json, folding_to_json, plan_machine
@@ -201,6 +202,16 @@ def test_network_simulation_loads_first(small: tuple[QuantGraph, FoldPlan], tmp_
         run_rtl(out, *small, pixels, simulator="icarus")
 
 
+def test_a_machine_that_is_loaded_in_part_and_sends_the_best_classes(tmp_path: Path) -> None:
+    require("icarus")
+    qgraph = lively_tiny(3)
+    plan = loaded(qgraph, rom=("conv1", "fire2.expand"))
+    out = write(tmp_path, qgraph, plan, RtlOptions(top_k=3))
+    assert {p.suffix for p in (out / "rtl/weights").iterdir()} == {".bin", ".hex"}
+    result = run_rtl(out, qgraph, plan, random_pixels(qgraph, 2), simulator="icarus", stalls="none,reset")
+    assert result.ok, result.first_failure
+
+
 def test_a_flipped_bit_of_a_sealed_image_is_found_in_its_layer(small: tuple[QuantGraph, FoldPlan], tmp_path: Path) -> None:
     """The CRC is right, so the loader takes it: the comparison must not."""
     require("icarus")
@@ -262,7 +273,7 @@ def test_a_machine_that_does_not_hold_frames_is_found(small: tuple[QuantGraph, F
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded network, exported with a load port, and beside it other.pt: weights that differ everywhere and classes in another order."""
     folder = tmp_path_factory.mktemp("digits")
-    config = ExportConfig(target_fps=100_000.0, weights="loaded", golden_frames=2)
+    config = ExportConfig(target_fps=50_000.0, weights="loaded", golden_frames=2)
     pipeline.export(embedded_model_path(), folder / "out", str(embedded_images("calibration")), config)
     state = torch.load(embedded_model_path(), weights_only=True)
     chance = torch.Generator().manual_seed(5)
@@ -284,11 +295,30 @@ def test_weights_refuses_what_it_cannot_do(digits: Path, tmp_path: Path) -> None
         make_weights(digits / "out", embedded_model_path(), None, tmp_path / "x.bin")
     with pytest.raises(InputError, match="a file in an existing folder was expected"):
         make_weights(digits / "out", embedded_model_path(), images, tmp_path / "none" / "x.bin")
-    config = ExportConfig(target_fps=100_000.0, weights="rom")
+    config = ExportConfig(target_fps=50_000.0, weights="rom")
     pipeline.export(embedded_model_path(), tmp_path / "rom", images, config)
     with pytest.raises(InputError, match="its weights are in the bitstream, nothing can be loaded"):
         make_weights(tmp_path / "rom", embedded_model_path(), images, tmp_path / "x.bin")
     assert not (tmp_path / "x.bin").exists()
+
+
+def test_the_command_line(digits: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    calibration = ("--calibration", embedded_images("calibration"))
+    done = run_cli("weights", digits / "out", digits / "other.pt", *calibration, "-o", tmp_path / "new.bin", "--json")
+    body = json.loads(done.out)
+    assert done.code == 0 and set(body) == {"file", "bytes", "sum_frac", "machine_sum_frac"}
+    image = (tmp_path / "new.bin").read_bytes()
+    assert len(image) == body["bytes"] and image[:16] == (digits / "out/rtl/weights/load.bin").read_bytes()[:16]
+    text = run_cli("weights", digits / "out", digits / "other.pt", *calibration, "-o", tmp_path / "again.bin")
+    assert text.code == 0 and "send them to s_load_axis" in text.out and (tmp_path / "again.bin").read_bytes() == image
+    # A layer a million times smaller: its output, or what reads it, needs shifts that the machine does not have.
+    state = torch.load(embedded_model_path(), weights_only=True)
+    for name in ("features.2.squeeze.weight", "features.2.squeeze.bias"):
+        state[name] = state[name] * 2.0**-20
+    torch.save(state, tmp_path / "odd.pt")
+    refused = run_cli("weights", digits / "out", tmp_path / "odd.pt", *calibration, "-o", tmp_path / "odd.bin")
+    assert refused.code == 2 and refused.err.count("\n") == 1 and re.search(r"layer fire2\S+: the model needs ", refused.err), refused.err
+    assert not (tmp_path / "odd.bin").exists()
 
 
 def test_swaps_of_trained_models(digits: Path) -> None:

@@ -32,7 +32,7 @@ def ecp5_pll(input_mhz: float, output_mhz: float) -> Pll:
     Raises InputError when nothing within half a percent exists.
 
     >>> ecp5_pll(25.0, 80.0)
-    Pll(input_divider=5, feedback_divider=16, output_divider=7, phase=3, output_mhz=80.0)
+    Pll(input_divider=5, feedback_divider=16, output_divider=8, phase=4, output_mhz=80.0)
     """
     source, goal = Fraction(input_mhz).limit_denominator(1000), Fraction(output_mhz).limit_denominator(1000)
     best: tuple[Fraction, int, Fraction] | None = None
