@@ -85,6 +85,14 @@ def test_inside_an_expand_pair_one_beat_less_costs_cycles(channels: tuple[int, i
         assert run_expand(channels, e1, e3, 2, only="back_to_back", depths={name: depth - 1}).measured("ratio") > 1.0, name
 
 
+def test_a_centre_fifo_one_word_less_costs_cycles_where_words_become_narrower() -> None:
+    """Four words of two channels a pixel, taken a channel at a time; both engines 48 cycles a pixel."""
+    require("icarus")
+    for depth, lost in ((3, False), (2, True)):
+        result = run_expand((8, 16, 16), (3, 1, 1), (4, 2, 3), 1, only="back_to_back", depths={"CENTRE_DEPTH": depth, "E1_DEPTH": 9, "E3_DEPTH": 16})
+        assert (result.measured("ratio") > 1.0) == lost, depth
+
+
 def test_queue_behind_a_pool_by_hand() -> None:
     """32 x 32 to 16 x 16: sixteen pixels in a burst every second row. A consumer as slow as the pool has done eight of them when the burst ends and
     holds two more, so six or seven wait; one of twice the speed keeps up with the burst."""

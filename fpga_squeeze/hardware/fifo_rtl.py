@@ -12,7 +12,8 @@ global sum a second set of sums. What is left to a FIFO:
 - In front of a Fire's concat, which sends B1 beats of a pixel from the 1x1 engine, then B3 from the other, and is busy every cycle at worst.
   While it sends the B3, the 1x1 engine makes B1 * B3 / (B1 + B3) beats, and one is in flight. The KxK engine's beats of a pixel wait until
   the 1x1 engine's last one has gone: B3 beats.
-- The centre words of an expand pair: a register slice too; the 1x1 engine's two pixels are the elastic part.
+- The centre words of an expand pair: a register slice where the 1x1 engine takes them as they are or wider; its two pixels are the elastic part. Where
+  it takes p1 of the p3 channels of a word, the reader sends a pixel's w words one a cycle and w * p1 / p3 of them go meanwhile: w - w * p1 / p3 + 1.
 
 Behind a pool and in front of a concat, one beat less costs cycles in a machine whose stages are all equally slow: tests/test_fifo_rtl.py.
 """
@@ -67,5 +68,8 @@ def queued_pixels(pool: PoolStage, load: float) -> int:
 
 def rtl_expand_depths(stage: ExpandStage) -> ExpandDepths:
     """Depths of the FIFOs inside an expand stage."""
-    one, three = (ceil(e.out_shape[0] / stage.out_lanes) for e in stage.engines)
-    return ExpandDepths(LINK_BEATS, max(LINK_BEATS, one * three // (one + three) + 1), max(LINK_BEATS, three))
+    e1, e3 = stage.engines
+    one, three = (ceil(e.out_shape[0] / stage.out_lanes) for e in (e1, e3))
+    words = e3.ic_folds
+    centre = max(LINK_BEATS, words - words * min(e1.fold.p_ic, e3.fold.p_ic) // e3.fold.p_ic + 1)
+    return ExpandDepths(centre, max(LINK_BEATS, one * three // (one + three) + 1), max(LINK_BEATS, three))
