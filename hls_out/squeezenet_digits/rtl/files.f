@@ -1,4 +1,5 @@
 lib/fsq_adder.sv
+lib/fsq_adder_tree.sv
 lib/fsq_argmax.sv
 lib/fsq_concat.sv
 lib/fsq_conv_engine.sv
@@ -11,8 +12,10 @@ lib/fsq_line_buffer.sv
 lib/fsq_max_pool.sv
 lib/fsq_mvu.sv
 lib/fsq_mvu_dot.sv
+lib/fsq_mvu_pair.sv
 lib/fsq_parameter_memory.sv
 lib/fsq_pixel_buffer.sv
+lib/fsq_pixel_order.sv
 lib/fsq_requantize.sv
 lib/fsq_skid.sv
 lib/fsq_topk.sv

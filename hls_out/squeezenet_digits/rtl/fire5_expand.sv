@@ -57,6 +57,7 @@ module fire5_expand #(
     ) engine (
         .clk(clk),
         .rst(rst),
+        .load_bus(115'd0),
         .s_axis_tdata(s_axis_tdata),
         .s_axis_tvalid(s_axis_tvalid),
         .s_axis_tready(s_axis_tready),

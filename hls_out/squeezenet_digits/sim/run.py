@@ -116,8 +116,19 @@ def check_memories(network: dict, folder: Path) -> None:
             raise RunError(f"{path}: {memory['rows']} rows of {memory['digits']} digits were expected, got {len(rows)} rows; export again")
 
 
+def write_load(load: dict, weights: Path, run_folder: Path) -> None:
+    """The image that goes to the load port first, a byte a line."""
+    path = weights / load["file"]
+    data = path.read_bytes() if path.is_file() else b""
+    if len(data) != load["bytes"]:
+        raise RunError(f"{path}: {load['bytes']} bytes were expected, the weights for the load port, got {len(data)}; export again")
+    (run_folder / "load.txt").write_text(data.hex("\n") + "\n")
+
+
 def copy_memories(network: dict, weights: Path, rtl_dir: Path | None, run_folder: Path) -> None:
     """Memory files into the run folder, where relative names resolve: ours, checked, or whatever another machine brings."""
+    if "load" in network:
+        write_load(network["load"], weights, run_folder)
     if rtl_dir is None:
         check_memories(network, weights)
         shutil.copytree(weights, run_folder / "weights")
@@ -235,7 +246,7 @@ def simulate(args: argparse.Namespace, network: dict) -> dict:
     runs = profile_runs(args.stalls)
     for run in runs:
         if run["name"] == "reset":
-            run["reset_at"] = max(16, network["interval_cycles"] // 2)
+            run["reset_at"] = max(16, network["interval_cycles"] // 2) + network.get("load", {}).get("bytes", 0)
         if run["name"] == "tlast":
             run["wrong_tlast"] = st.beats_a_frame(network["streams"][0]["shape"], network["streams"][0]["lanes"]) // 2
 

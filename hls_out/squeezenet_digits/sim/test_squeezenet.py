@@ -18,6 +18,7 @@ from cocotb.triggers import Timer
 import streams as st
 
 CYCLE_NS = 2
+LOAD_GOOD = 0x84
 HERE = Path(__file__).resolve().parent
 
 
@@ -43,6 +44,8 @@ class Bench:
         """Stream -> (beats, cycles blocked, cycles starved); the source is the first."""
         source = self.dut.source
         found = {self.net["streams"][0]["name"]: (self.number(source.sent), self.number(source.blocked), 0)}
+        if "load" in self.net:
+            found["load port"] = (self.number(self.dut.load_source.sent), self.number(self.dut.load_source.blocked), 0)
         for stream in self.streams:
             m = self.monitor(stream)
             found[stream["name"]] = (self.number(m.compared), self.number(m.blocked), self.number(m.starved))
@@ -51,7 +54,8 @@ class Bench:
     def expected(self, frames: int) -> dict[str, int]:
         """Beats of every stream in a run of `frames` frames."""
         first = self.net["streams"][0]
-        return {s["name"]: frames * st.beats_a_frame(s["shape"], s["lanes"]) for s in [first, *self.streams]}
+        beats = {s["name"]: frames * st.beats_a_frame(s["shape"], s["lanes"]) for s in [first, *self.streams]}
+        return {**({"load port": self.net["load"]["bytes"]} if "load" in self.net else {}), **beats}
 
     async def start(self, run: dict, frames: int) -> None:
         """Reset, set the run up, let go."""
@@ -133,6 +137,11 @@ class Bench:
         reported, asked = self.number(dut.frame_error), "wrong_tlast" in run
         if reported != asked and not self.job["ports_only"]:
             faults.append("frame_error stayed low although the sender misplaced tlast" if asked else "frame_error rose although every tlast was right")
+        if "load" in self.net:
+            if self.number(dut.load_status) != LOAD_GOOD:
+                faults.append(f"load_status is {self.number(dut.load_status):#04x} after the load, {LOAD_GOOD:#04x} (good) was expected")
+            if self.number(dut.early_out):
+                faults.append(f"m_axis: {self.number(dut.early_out)} cycles with a beat before the weights were good")
         count = self.number(dut.frames_out)
         marks = [] if self.job["ports_only"] else [
             {**m, "high_water": self.number(getattr(dut, f"mark_{i}"))} for i, m in enumerate(self.net["marks"])]  # fmt: skip

@@ -12,13 +12,16 @@
 //   ROWS        rows held, K or more; K + S lets writing overlap reading
 //   TAP         1: the window's centre pixel also leaves on m_tap_* (K odd, S = 1, PT = PL = K/2)
 //   PAD_VALUE   what a padded position holds, channel c at bit c*ACT_BITS
+//   PX_STEP, PX_FIRST   visits output pixels PX_FIRST, PX_FIRST + PX_STEP, ... of a frame, counted row by row; PX_FIRST < PX_STEP <= OW.
+//               PX_STEP copies fed with the same input give PX_STEP pixels at a time (fsq_conv_engine, fsq_expand)
 //
 // Ports
 //   clk, rst    clock; synchronous reset, active high, of the control state only: rows held are dropped
 //   s_axis_*    IH * IW * IC_FOLDS beats a frame, one word of P_IC channels each; tready comes from registers
-//   m_axis_*    OH * OW * OC_FOLDS * ceil(K*K / P_K) * IC_FOLDS beats a frame, the channel fold innermost, then taps, then output-channel
-//               folds; tap t of a beat at bit t*P_IC*ACT_BITS. Taps count row by row through the kernel; with P_K = K a beat is one column.
-//   m_tap_*     IC_FOLDS words a pixel, once each (in the first output-channel fold); never valid when TAP = 0
+//   m_axis_*    ceil(OH*OW / PX_STEP) * OC_FOLDS * ceil(K*K / P_K) * IC_FOLDS beats a frame, the channel fold innermost, then taps, then
+//               output-channel folds; tap t of a beat at bit t*P_IC*ACT_BITS. Taps count row by row through the kernel; with P_K = K a beat
+//               is one column. Where PX_FIRST's last pixel would lie beyond the frame, a dummy takes its place: padding, without any wait.
+//   m_tap_*     IC_FOLDS words a pixel, once each (in the first output-channel fold), a dummy's too; never valid when TAP = 0
 //
 // Throughput one output beat a cycle. The windows of a pixel start as soon as its last input pixel is in (three cycles later they leave).
 // Rows stay until no window needs them; the next frame's rows are written while the last windows of this one are read. Rows below the last
@@ -39,6 +42,8 @@ module fsq_line_buffer #(
     parameter P_K = 1,
     parameter ROWS = K + S,
     parameter TAP = 0,
+    parameter PX_STEP = 1,
+    parameter PX_FIRST = 0,
     parameter [IC_FOLDS*P_IC*ACT_BITS-1:0] PAD_VALUE = 0
 ) (
     input  wire                         clk,
@@ -59,6 +64,9 @@ module fsq_line_buffer #(
     function automatic integer clamp(input integer value, input integer high);
         clamp = (value < 0) ? 0 : (value < high) ? value : high;
     endfunction
+    function automatic integer floor_div(input integer value, input integer by);
+        floor_div = (value < 0) ? -((by - 1 - value) / by) : value / by;
+    endfunction
     function automatic integer bits_for(input integer values);
         bits_for = (values > 1) ? $clog2(values) : 1;
     endfunction
@@ -74,7 +82,9 @@ module fsq_line_buffer #(
     localparam BANK_WORDS = BY_ROW ? ROW_WORDS : ROWS * ROW_WORDS;
     localparam USED_ROWS = minimum(IH, (OH - 1) * S - PT + K);  // rows below are in no window
     localparam FIRST_NEED = clamp(K - 1 - PT, IH - 1);          // last row and column of the first window, at least 0: a frame begins with its first pixel
-    localparam FIRST_LAST_COL = clamp(K - 1 - PL, IW - 1);
+    localparam FIRST_LAST_COL = clamp(PX_FIRST * S + K - 1 - PL, IW - 1);
+    localparam PX_VISITS = (OH * OW + PX_STEP - 1) / PX_STEP;
+    localparam HAS_DUMMY = (PX_FIRST + (PX_VISITS - 1) * PX_STEP >= OH * OW) ? 1 : 0;
     localparam FRAME_TURN = (((USED_ROWS - (OH - 1) * S) % ROWS) + ROWS) % ROWS;  // slots from the last window's row to the next frame's first one
 
     localparam ICF_BITS = bits_for(IC_FOLDS);
@@ -85,7 +95,7 @@ module fsq_line_buffer #(
     localparam ICOL_BITS = bits_for(IW);
     localparam OROW_BITS = bits_for(OH);
     localparam OCOL_BITS = bits_for(OW);
-    localparam POS_BITS = $clog2(IH + IW + (OH + OW + 2) * S + PT + PL + 2 * K) + 1;  // signed row and column positions
+    localparam POS_BITS = $clog2(IH + IW + (OH + OW + 1 + PX_STEP) * S + PT + PL + 2 * K) + 1;  // signed row and column positions
     localparam COUNT_BITS = $clog2(ROWS + K + S + 1) + 1;           // signed row counts
     localparam ADDR_BITS = $clog2(BANK_WORDS + K * IC_FOLDS + 1) + 1;
 
@@ -98,6 +108,8 @@ module fsq_line_buffer #(
         if (USED_ROWS < 1) $fatal(1, "fsq_line_buffer: no window reaches the input (IH=%0d OH=%0d K=%0d S=%0d PT=%0d)", IH, OH, K, S, PT);
         if (P_IC < 1 || IC_FOLDS < 1 || OC_FOLDS < 1)
             $fatal(1, "fsq_line_buffer: P_IC=%0d IC_FOLDS=%0d OC_FOLDS=%0d, 1 or more was expected", P_IC, IC_FOLDS, OC_FOLDS);
+        if (PX_STEP < 1 || PX_STEP > OW || PX_FIRST < 0 || PX_FIRST >= PX_STEP)
+            $fatal(1, "fsq_line_buffer: PX_STEP=%0d PX_FIRST=%0d, PX_STEP from 1 to OW=%0d and PX_FIRST below it were expected", PX_STEP, PX_FIRST, OW);
         if (TAP != 0 && (K % 2 == 0 || S != 1 || PT != K / 2 || PL != K / 2))
             $fatal(1, "fsq_line_buffer: a centre tap needs an odd K, S=1, PT=PL=K/2; got K=%0d S=%0d PT=%0d PL=%0d", K, S, PT, PL);
     end
@@ -168,16 +180,22 @@ module fsq_line_buffer #(
     reg [K_BITS-1:0]            r_bank_reg;      // r_left_reg modulo COL_BANKS
 
     localparam signed [POS_BITS-1:0] TOP_START = -PT;
-    localparam signed [POS_BITS-1:0] LEFT_START = -PL;
+    localparam FIRST_LEFT = PX_FIRST * S - PL;
+    localparam signed [POS_BITS-1:0] LEFT_START = FIRST_LEFT;
     localparam SLOT_START = (ROWS - PT % ROWS) % ROWS;
-    localparam COL_ADDR_START = BY_COLUMN ? -((PL + K - 1) / K) * IC_FOLDS : -PL * IC_FOLDS;
-    localparam BANK_START = BY_COLUMN ? (K - PL % K) % K : 0;
-    localparam BANK_STEP = BY_COLUMN ? S % K : 0;
-    localparam COL_ADDR_STEP = BY_COLUMN ? (S / K) * IC_FOLDS : S * IC_FOLDS;
+    localparam COL_STEP = PX_STEP * S;         // columns to the next window in the same output row
+    localparam COL_WRAP = (PX_STEP - OW) * S;  // ... in the next output row (a frame's end starts anew)
+    localparam COL_ADDR_START = BY_COLUMN ? floor_div(FIRST_LEFT, K) * IC_FOLDS : FIRST_LEFT * IC_FOLDS;
+    localparam COL_ADDR_STEP = BY_COLUMN ? (COL_STEP / K) * IC_FOLDS : COL_STEP * IC_FOLDS;
+    localparam COL_ADDR_WRAP = BY_COLUMN ? floor_div(COL_WRAP, K) * IC_FOLDS : COL_WRAP * IC_FOLDS;
+    localparam BANK_START = BY_COLUMN ? FIRST_LEFT - floor_div(FIRST_LEFT, K) * K : 0;
+    localparam BANK_STEP = BY_COLUMN ? COL_STEP % K : 0;
+    localparam BANK_WRAP = BY_COLUMN ? COL_WRAP - floor_div(COL_WRAP, K) * K : 0;
 
     wire ce;  // the read pipeline moves
     wire signed [POS_BITS-1:0] partial = keep ? $signed({1'b0, w_col_reg}) : 0;
-    wire present = avail_reg > r_need_reg || (avail_reg == r_need_reg && partial > r_last_col_reg);
+    wire dummy;  // the frame's pixels are done, the dummy's beats are left
+    wire present = dummy || avail_reg > r_need_reg || (avail_reg == r_need_reg && partial > r_last_col_reg);
     wire issue = ce && present;
 
     wire icf_ends = r_icf_reg == IC_FOLDS - 1;
@@ -185,8 +203,10 @@ module fsq_line_buffer #(
     wire kh_ends = BY_ROW != 0 || r_kh_reg == K - 1;
     wire taps_end = icf_ends && kw_ends && kh_ends;
     wire pixel_ends = taps_end && r_ocf_reg == OC_FOLDS - 1;
-    wire row_ends = pixel_ends && r_ow_reg == OW - 1;
+    wire last_in_row = (PX_STEP == 1) ? r_ow_reg == OW - 1 : r_ow_reg >= OW - PX_STEP;
+    wire row_ends = pixel_ends && last_in_row && !dummy;
     wire frame_ends = row_ends && r_oh_reg == OH - 1;
+    wire col_starts = row_ends && (PX_STEP == 1 || frame_ends);  // the next window is the first of a frame, or of any row when it visits all
 
     // The next output row's window, and the rows no longer needed with it.
     wire signed [POS_BITS-1:0] top_step = r_top_reg + S;
@@ -205,9 +225,27 @@ module fsq_line_buffer #(
     wire [ADDR_BITS:0] row_addr_next = (row_addr_sum >= ROWS * ROW_WORDS) ? row_addr_sum - ROWS * ROW_WORDS : row_addr_sum;
     wire [ADDR_BITS:0] tap_addr_sum = r_tap_addr_reg + ROW_WORDS;
     wire [ADDR_BITS:0] tap_addr_next = (tap_addr_sum >= ROWS * ROW_WORDS) ? tap_addr_sum - ROWS * ROW_WORDS : tap_addr_sum;
-    wire signed [POS_BITS-1:0] right_step = r_left_reg + (S + K - 1);
-    wire signed [POS_BITS-1:0] last_col_next = (right_step < 0) ? 0 : (right_step < IW - 1) ? right_step : IW - 1;
-    wire bank_wraps = r_bank_reg + BANK_STEP >= COL_BANKS;
+    wire wraps = row_ends && PX_STEP != 1;
+    wire signed [POS_BITS-1:0] left_next = r_left_reg + (wraps ? COL_WRAP : COL_STEP);
+    wire signed [POS_BITS-1:0] right_next = r_left_reg + (wraps ? COL_WRAP + K - 1 : COL_STEP + K - 1);
+    wire signed [POS_BITS-1:0] last_col_next = (right_next < 0) ? 0 : (right_next < IW - 1) ? right_next : IW - 1;
+    wire signed [ADDR_BITS-1:0] col_addr_next = r_col_addr_reg + (wraps ? COL_ADDR_WRAP : COL_ADDR_STEP);
+    wire [K_BITS:0] bank_sum = r_bank_reg + (wraps ? BANK_WRAP : BANK_STEP);
+    wire bank_wraps = bank_sum >= COL_BANKS;
+    wire [OCOL_BITS:0] ow_sum = r_ow_reg + PX_STEP;
+    generate
+        if (HAS_DUMMY != 0) begin : gen_dummy
+            // The sequencer is at the next frame's first window already; it stays there while the dummy's beats are counted.
+            reg dummy_reg;
+            assign dummy = dummy_reg;
+            always_ff @(posedge clk) begin : dummy_state
+                if (rst) dummy_reg <= 1'b0;
+                else if (issue && pixel_ends) dummy_reg <= frame_ends;
+            end
+        end else begin : gen_no_dummy
+            assign dummy = 1'b0;
+        end
+    endgenerate
 
     always_ff @(posedge clk) begin : read_control
         if (rst) begin
@@ -215,7 +253,7 @@ module fsq_line_buffer #(
             r_kh_reg <= {K_BITS{1'b0}};
             r_kw_reg <= {K_BITS{1'b0}};
             r_ocf_reg <= {OCF_BITS{1'b0}};
-            r_ow_reg <= {OCOL_BITS{1'b0}};
+            r_ow_reg <= PX_FIRST;
             r_oh_reg <= {OROW_BITS{1'b0}};
             r_top_reg <= TOP_START;
             r_left_reg <= LEFT_START;
@@ -238,12 +276,12 @@ module fsq_line_buffer #(
                 end
             end
             if (taps_end) r_ocf_reg <= pixel_ends ? {OCF_BITS{1'b0}} : r_ocf_reg + 1'b1;
-            if (pixel_ends) begin
-                r_ow_reg <= row_ends ? {OCOL_BITS{1'b0}} : r_ow_reg + 1'b1;
-                r_left_reg <= row_ends ? LEFT_START : r_left_reg + S;
-                r_last_col_reg <= row_ends ? FIRST_LAST_COL : last_col_next;
-                r_col_addr_reg <= row_ends ? COL_ADDR_START : r_col_addr_reg + COL_ADDR_STEP + (bank_wraps ? IC_FOLDS : 0);
-                r_bank_reg <= row_ends ? BANK_START : bank_wraps ? r_bank_reg + BANK_STEP - COL_BANKS : r_bank_reg + BANK_STEP;
+            if (pixel_ends && !dummy) begin
+                r_ow_reg <= col_starts ? PX_FIRST : wraps ? ow_sum - OW : ow_sum;
+                r_left_reg <= col_starts ? LEFT_START : left_next;
+                r_last_col_reg <= col_starts ? FIRST_LAST_COL : last_col_next;
+                r_col_addr_reg <= col_starts ? COL_ADDR_START : col_addr_next + (bank_wraps ? IC_FOLDS : 0);
+                r_bank_reg <= col_starts ? BANK_START : bank_wraps ? bank_sum - COL_BANKS : bank_sum;
             end
             if (row_ends) begin
                 r_oh_reg <= frame_ends ? {OROW_BITS{1'b0}} : r_oh_reg + 1'b1;
@@ -279,7 +317,7 @@ module fsq_line_buffer #(
         for (i = 0; i < ROW_TAPS; i = i + 1) begin : gen_row_tap
             wire signed [POS_BITS-1:0] row = r_top_reg + (BY_ROW ? i : $signed({1'b0, r_kh_reg}));
             wire [SLOT_BITS:0] slot = r_slot_reg + i;
-            assign row_ok[i] = row >= 0 && row < IH;
+            assign row_ok[i] = row >= 0 && row < IH && !dummy;
             assign row_sel[i*SLOT_BITS +: SLOT_BITS] = (BY_ROW == 0) ? 0 : (slot >= ROWS) ? slot - ROWS : slot;
         end
         for (j = 0; j < COL_TAPS; j = j + 1) begin : gen_col_tap

@@ -1,31 +1,39 @@
-// Matrix-vector unit, weight-stationary: P_OC dot products of LANES taps a cycle, accumulated from the bias over FOLDS beats, requantized.
+// Matrix-vector unit, weight-stationary: P_OC x P_PX dot products of LANES taps a cycle, accumulated from the bias over FOLDS beats, requantized.
 //
 // Parameters
 //   P_OC         output channels side by side
-//   LANES        activations a beat: P_K * P_IC
+//   P_PX         pixels side by side: they share the weights
+//   LANES        activations a beat of one pixel: P_K * P_IC
 //   FOLDS        input beats an output beat: k_folds * ic_folds
-//   OC_FOLDS     output beats a pixel: ceil(OC / P_OC)
+//   OC_FOLDS     output beats a pixel (a group of P_PX pixels): ceil(OC / P_OC)
 //   WEIGHT_BITS  bits of a weight, two's complement, 2 to 16
 //   ACT_BITS     bits of an activation, 2 to 16;  ACT_SIGNED  1: two's complement, 0: unsigned
 //   ACC_BITS     bits of the accumulator: holds every final sum (partial sums may wrap, that is exact)
 //   BIAS_BITS    bits of a bias, two's complement, at most ACC_BITS
 //   SHIFT_MIN, SHIFT_MAX   range of the requantize shift over all channels
 //   OUT_BITS, OUT_SIGNED   format of the result
+//   PACK         two products in one hardware multiplier (fsq_mvu_pair): 0 none, 1 channels 2j and 2j+1, 2 pixels 2j and 2j+1; an odd one has its own
+//   PACK_SHIFT   bits between the two products
 //   WEIGHT_FILE  $readmemh file of OC_FOLDS * FOLDS words in the order of use; lane o*LANES + l at bit (o*LANES + l)*WEIGHT_BITS
 //   BIAS_FILE    $readmemh file of OC_FOLDS words, lane o at bit o*BIAS_BITS
 //   SHIFT_FILE   $readmemh file of OC_FOLDS words, lane o's shift - SHIFT_MIN at bit o*SHIFT_BITS; not read when SHIFT_MAX = SHIFT_MIN
+//   STYLE        storage of the weights, as in fsq_parameter_memory
+//   LOADED       1: weights, biases and shifts come over the load bus as memories LOAD_ID, LOAD_ID + 1 and LOAD_ID + 2; the files are not read
 //   FIFO_DEPTH   output beats to hold at least; more is taken when the pipeline's own length asks for it
 //
 // Ports
 //   clk, rst    clock; synchronous reset, active high, of the control state only: work in flight is dropped
-//   s_axis_*    OC_FOLDS * FOLDS beats a pixel, lane l at bit l*ACT_BITS; tready comes from registers
-//   m_axis_*    OC_FOLDS beats a pixel, lane o at bit o*OUT_BITS; tvalid and tdata come from registers
+//   load_bus    writes into the memories, see fsq_parameter_memory; zero when LOADED = 0
+//   s_axis_*    OC_FOLDS * FOLDS beats a group of P_PX pixels, pixel p's lane l at bit (p*LANES + l)*ACT_BITS; tready comes from registers
+//   m_axis_*    OC_FOLDS beats a group, pixel p's lane o at bit (p*P_OC + o)*OUT_BITS; tvalid and tdata come from registers
 //   high_water  largest number of beats the output FIFO held since reset
 //
-// Throughput one input beat a cycle under any stalls. Latency 8 + ceil(log3(LANES)) cycles from the last beat of a sum to its output.
+// Throughput one input beat a cycle under any stalls. Latency 8 + ceil(log2(LANES)) cycles from the last beat of a sum to its output, with PACK
+// at least 1 more (fsq_mvu_pair).
 // The pipeline runs freely: an output beat is let in only with a place reserved for it in the FIFO (credits), so nothing has to stop.
 module fsq_mvu #(
     parameter P_OC = 4,
+    parameter P_PX = 1,
     parameter LANES = 8,
     parameter FOLDS = 2,
     parameter OC_FOLDS = 2,
@@ -38,39 +46,42 @@ module fsq_mvu #(
     parameter SHIFT_MAX = 7,
     parameter OUT_BITS = 8,
     parameter OUT_SIGNED = 0,
+    parameter PACK = 0,
+    parameter PACK_SHIFT = 18,
+    parameter STYLE = 0,
+    parameter LOADED = 0,
+    parameter LOAD_ID = 0,
     parameter WEIGHT_FILE = "weights.hex",
     parameter BIAS_FILE = "bias.hex",
     parameter SHIFT_FILE = "shift.hex",
     parameter FIFO_DEPTH = 0
 ) (
-    input  wire                      clk,
-    input  wire                      rst,
-    input  wire [LANES*ACT_BITS-1:0] s_axis_tdata,
-    input  wire                      s_axis_tvalid,
-    output wire                      s_axis_tready,
-    output wire [P_OC*OUT_BITS-1:0]  m_axis_tdata,
-    output wire                      m_axis_tvalid,
-    input  wire                      m_axis_tready,
-    output wire [15:0]               high_water
+    input  wire                           clk,
+    input  wire                           rst,
+    input  wire [114:0]                   load_bus,
+    input  wire [P_PX*LANES*ACT_BITS-1:0] s_axis_tdata,
+    input  wire                           s_axis_tvalid,
+    output wire                           s_axis_tready,
+    output wire [P_PX*P_OC*OUT_BITS-1:0]  m_axis_tdata,
+    output wire                           m_axis_tvalid,
+    input  wire                           m_axis_tready,
+    output wire [15:0]                    high_water
 );
-    function automatic integer tree_levels(input integer lanes);
-        integer nodes;
-        begin
-            tree_levels = 0;
-            nodes = lanes;
-            while (nodes > 1) begin
-                nodes = (nodes + 2) / 3;
-                tree_levels = tree_levels + 1;
-            end
-        end
-    endfunction
-
     localparam WEIGHT_WORDS = OC_FOLDS * FOLDS;
     localparam ADDR_BITS = (WEIGHT_WORDS > 1) ? $clog2(WEIGHT_WORDS) : 1;
     localparam FOLD_BITS = (FOLDS > 1) ? $clog2(FOLDS) : 1;
     localparam OC_BITS = (OC_FOLDS > 1) ? $clog2(OC_FOLDS) : 1;
     localparam SHIFT_BITS = (SHIFT_MAX > SHIFT_MIN) ? $clog2(SHIFT_MAX - SHIFT_MIN + 1) : 1;
-    localparam SUM_STAGE = 3 + tree_levels(LANES);  // cycles from accepting a beat to its dot product
+    localparam RESULTS = P_PX * P_OC;
+    // Cycles from a product to its sum: the adder tree; packed, as fsq_mvu_pair states.
+    localparam TREE_LEVELS = (LANES > 1) ? $clog2(LANES) : 0;
+    localparam PRODUCT_BITS = WEIGHT_BITS + ACT_BITS;
+    localparam GROUP_LEVELS = (PACK_SHIFT <= PRODUCT_BITS) ? 0 : (PACK_SHIFT - PRODUCT_BITS < TREE_LEVELS) ? PACK_SHIFT - PRODUCT_BITS : TREE_LEVELS;
+    localparam GROUPS = (LANES + (1 << GROUP_LEVELS) - 1) >> GROUP_LEVELS;
+    localparam PAIR_LEVELS = GROUP_LEVELS + ((GROUPS > 1) ? $clog2(GROUPS) : 0) + 1 + ((PACK_SHIFT < PRODUCT_BITS) ? 2 : 0);
+    localparam LEVELS = (PACK != 0) ? PAIR_LEVELS : TREE_LEVELS;
+    localparam DELAY = LEVELS - TREE_LEVELS;        // what an unpacked dot product waits for the packed ones
+    localparam SUM_STAGE = 3 + LEVELS;              // cycles from accepting a beat to its dot product
     localparam DONE_STAGE = SUM_STAGE + 4;          // ... to its requantized result
     // A credit is away for the pipeline, the FIFO's register and the two registers of the way back.
     localparam DEPTH_NEEDED = (DONE_STAGE + 4 + FOLDS - 1) / FOLDS + 1;
@@ -81,6 +92,11 @@ module fsq_mvu #(
         if (P_OC < 1 || LANES < 1) $fatal(1, "fsq_mvu: P_OC=%0d LANES=%0d, 1 or more was expected", P_OC, LANES);
         if (FOLDS < 1 || OC_FOLDS < 1) $fatal(1, "fsq_mvu: FOLDS=%0d OC_FOLDS=%0d, 1 or more was expected", FOLDS, OC_FOLDS);
         if (BIAS_BITS < 1 || BIAS_BITS > ACC_BITS) $fatal(1, "fsq_mvu: BIAS_BITS=%0d, 1 to ACC_BITS=%0d was expected", BIAS_BITS, ACC_BITS);
+        if (P_PX < 1) $fatal(1, "fsq_mvu: P_PX=%0d, 1 or more was expected", P_PX);
+        if (PACK < 0 || PACK > 2) $fatal(1, "fsq_mvu: PACK=%0d, 0, 1 or 2 was expected", PACK);
+        if (PACK != 0 && (ACT_SIGNED != 0 || WEIGHT_BITS > 8 || ACT_BITS > 8))
+            $fatal(1, "fsq_mvu: PACK=%0d needs unsigned activations and at most 8 bits, got ACT_SIGNED=%0d WEIGHT_BITS=%0d ACT_BITS=%0d",
+                PACK, ACT_SIGNED, WEIGHT_BITS, ACT_BITS);
         if (FIFO_DEPTH < 0) $fatal(1, "fsq_mvu: FIFO_DEPTH=%0d, 0 or more was expected", FIFO_DEPTH);
     end
 
@@ -120,16 +136,16 @@ module fsq_mvu #(
     end
 
     // Stage 1: weight word and activations. Stage 2: once more, as a block memory's output register.
-    reg [P_OC*LANES*WEIGHT_BITS-1:0] weight_rom [0:WEIGHT_WORDS-1];
-    reg [P_OC*LANES*WEIGHT_BITS-1:0] weight_read_reg;
-    reg [P_OC*LANES*WEIGHT_BITS-1:0] weight_reg;
-    reg [LANES*ACT_BITS-1:0]         act_read_reg;
-    reg [LANES*ACT_BITS-1:0]         act_reg;
-    initial $readmemh(WEIGHT_FILE, weight_rom);
+    wire [P_OC*LANES*WEIGHT_BITS-1:0] weight_word;
+    reg  [P_PX*LANES*ACT_BITS-1:0]    act_read_reg;
+    reg  [P_PX*LANES*ACT_BITS-1:0]    act_reg;
+    fsq_parameter_memory #(
+        .WIDTH(P_OC*LANES*WEIGHT_BITS), .DEPTH(WEIGHT_WORDS), .FILE(WEIGHT_FILE), .STYLE(STYLE), .LOADED(LOADED), .LOAD_ID(LOAD_ID), .OUTPUT_REG(1)
+    ) weights (
+        .clk(clk), .load_bus(load_bus), .enable(1'b1), .addr(addr_reg), .word(weight_word)
+    );
 
     always_ff @(posedge clk) begin : operands
-        weight_read_reg <= weight_rom[addr_reg];
-        weight_reg <= weight_read_reg;
         act_read_reg <= s_axis_tdata;
         act_reg <= act_read_reg;
     end
@@ -151,54 +167,107 @@ module fsq_mvu #(
     end
 
     // Biases are read just before the first dot product of a sum arrives.
-    reg [P_OC*BIAS_BITS-1:0] bias_rom [0:OC_FOLDS-1];
-    reg [P_OC*BIAS_BITS-1:0] bias_reg;
-    reg [OC_BITS-1:0]        bias_addr_reg;
-    initial $readmemh(BIAS_FILE, bias_rom);
+    wire [P_OC*BIAS_BITS-1:0] bias_word;
+    reg  [OC_BITS-1:0]        bias_addr_reg;
+    fsq_parameter_memory #(
+        .WIDTH(P_OC*BIAS_BITS), .DEPTH(OC_FOLDS), .FILE(BIAS_FILE), .STYLE(1), .LOADED(LOADED), .LOAD_ID(LOAD_ID + 1), .OUTPUT_REG(0)
+    ) biases (
+        .clk(clk), .load_bus(load_bus), .enable(first_pipe_reg[SUM_STAGE-1]), .addr(bias_addr_reg), .word(bias_word)
+    );
 
     always_ff @(posedge clk) begin : bias_address
         if (rst) bias_addr_reg <= {OC_BITS{1'b0}};
         else if (first_pipe_reg[SUM_STAGE-1]) bias_addr_reg <= (bias_addr_reg == OC_FOLDS - 1) ? {OC_BITS{1'b0}} : bias_addr_reg + 1'b1;
     end
-    always_ff @(posedge clk) begin : bias_read
-        if (first_pipe_reg[SUM_STAGE-1]) bias_reg <= bias_rom[bias_addr_reg];
-    end
-
     // Shifts are read as the last dot product of a sum is added.
     wire [P_OC*SHIFT_BITS-1:0] offsets;
     generate
         if (SHIFT_MAX > SHIFT_MIN) begin : gen_shift_rom
-            reg [P_OC*SHIFT_BITS-1:0] shift_rom [0:OC_FOLDS-1];
-            reg [P_OC*SHIFT_BITS-1:0] shift_reg;
-            reg [OC_BITS-1:0]         shift_addr_reg;
-            initial $readmemh(SHIFT_FILE, shift_rom);
+            reg [OC_BITS-1:0] shift_addr_reg;
+            fsq_parameter_memory #(
+                .WIDTH(P_OC*SHIFT_BITS), .DEPTH(OC_FOLDS), .FILE(SHIFT_FILE), .STYLE(1), .LOADED(LOADED), .LOAD_ID(LOAD_ID + 2), .OUTPUT_REG(0)
+            ) shifts (
+                .clk(clk), .load_bus(load_bus), .enable(last_pipe_reg[SUM_STAGE]), .addr(shift_addr_reg), .word(offsets)
+            );
             always_ff @(posedge clk) begin : shift_address
                 if (rst) shift_addr_reg <= {OC_BITS{1'b0}};
                 else if (last_pipe_reg[SUM_STAGE]) shift_addr_reg <= (shift_addr_reg == OC_FOLDS - 1) ? {OC_BITS{1'b0}} : shift_addr_reg + 1'b1;
             end
-            always_ff @(posedge clk) begin : shift_read
-                if (last_pipe_reg[SUM_STAGE]) shift_reg <= shift_rom[shift_addr_reg];
-            end
-            assign offsets = shift_reg;
         end else begin : gen_one_shift
             assign offsets = {(P_OC*SHIFT_BITS){1'b0}};
         end
     endgenerate
 
-    wire [P_OC*OUT_BITS-1:0] results;
-    genvar o;
+    // Dot products: pixel p's channel o at (p*P_OC + o)*ACC_BITS.
+    wire [RESULTS*ACC_BITS-1:0] sums;
+    wire [P_PX*ACC_BITS-1:0]    pixel_offsets;
+    genvar p, o, d;
     generate
-        for (o = 0; o < P_OC; o = o + 1) begin : gen_channel
-            wire signed [ACC_BITS-1:0]  sum;
-            wire signed [BIAS_BITS-1:0] bias = bias_reg[o*BIAS_BITS +: BIAS_BITS];
+        if (PACK != 0) begin : gen_offsets
+            // What the offset-binary weights of fsq_mvu_pair add: 2^(WEIGHT_BITS-1) times the sum of a pixel's activations.
+            localparam TOTAL_BITS = ACT_BITS + TREE_LEVELS;
+            for (p = 0; p < P_PX; p = p + 1) begin : gen_pixel
+                wire [TOTAL_BITS-1:0] total;
+                reg  [DELAY*TOTAL_BITS-1:0] total_reg;
+                wire [TOTAL_BITS+WEIGHT_BITS-2:0] scaled = {total_reg[(DELAY-1)*TOTAL_BITS +: TOTAL_BITS], {(WEIGHT_BITS-1){1'b0}}};
+                fsq_adder_tree #(.TERMS(LANES), .BITS(ACT_BITS), .SIGNED(0), .SUM_BITS(TOTAL_BITS)) tree (
+                    .clk(clk), .terms(act_reg[p*LANES*ACT_BITS +: LANES*ACT_BITS]), .sum(total)
+                );
+                for (d = 0; d < DELAY; d = d + 1) begin : gen_delay
+                    if (d == 0) begin : gen_first
+                        always_ff @(posedge clk) total_reg[0 +: TOTAL_BITS] <= total;
+                    end else begin : gen_next
+                        always_ff @(posedge clk) total_reg[d*TOTAL_BITS +: TOTAL_BITS] <= total_reg[(d-1)*TOTAL_BITS +: TOTAL_BITS];
+                    end
+                end
+                if (ACC_BITS > TOTAL_BITS + WEIGHT_BITS - 1) begin : gen_extend
+                    assign pixel_offsets[p*ACC_BITS +: ACC_BITS] = {{(ACC_BITS-TOTAL_BITS-WEIGHT_BITS+1){1'b0}}, scaled};
+                end else begin : gen_cut
+                    assign pixel_offsets[p*ACC_BITS +: ACC_BITS] = scaled[ACC_BITS-1:0];
+                end
+            end
+        end else begin : gen_no_offsets
+            assign pixel_offsets = {(P_PX*ACC_BITS){1'b0}};
+        end
+
+        for (p = 0; p < P_PX; p = p + 1) begin : gen_dot_pixel
+            for (o = 0; o < P_OC; o = o + 1) begin : gen_dot_channel
+                if (PACK == 1 && o % 2 == 0 && o + 1 < P_OC) begin : gen_channels
+                    fsq_mvu_pair #(
+                        .LANES(LANES), .MODE(1), .WEIGHT_BITS(WEIGHT_BITS), .ACT_BITS(ACT_BITS), .SHIFT(PACK_SHIFT), .SUM_BITS(ACC_BITS)
+                    ) pair (
+                        .clk(clk), .weights(weight_word[o*LANES*WEIGHT_BITS +: 2*LANES*WEIGHT_BITS]), .acts(act_reg[p*LANES*ACT_BITS +: LANES*ACT_BITS]),
+                        .offset_lo(pixel_offsets[p*ACC_BITS +: ACC_BITS]), .offset_hi({ACC_BITS{1'b0}}),
+                        .sum_lo(sums[(p*P_OC + o)*ACC_BITS +: ACC_BITS]), .sum_hi(sums[(p*P_OC + o + 1)*ACC_BITS +: ACC_BITS])
+                    );
+                end else if (PACK == 2 && p % 2 == 0 && p + 1 < P_PX) begin : gen_pixels
+                    fsq_mvu_pair #(
+                        .LANES(LANES), .MODE(2), .WEIGHT_BITS(WEIGHT_BITS), .ACT_BITS(ACT_BITS), .SHIFT(PACK_SHIFT), .SUM_BITS(ACC_BITS)
+                    ) pair (
+                        .clk(clk), .weights(weight_word[o*LANES*WEIGHT_BITS +: LANES*WEIGHT_BITS]), .acts(act_reg[p*LANES*ACT_BITS +: 2*LANES*ACT_BITS]),
+                        .offset_lo(pixel_offsets[p*ACC_BITS +: ACC_BITS]), .offset_hi(pixel_offsets[(p+1)*ACC_BITS +: ACC_BITS]),
+                        .sum_lo(sums[(p*P_OC + o)*ACC_BITS +: ACC_BITS]), .sum_hi(sums[((p+1)*P_OC + o)*ACC_BITS +: ACC_BITS])
+                    );
+                end else if (PACK == 0 || (PACK == 1 && o % 2 == 0) || (PACK == 2 && p % 2 == 0)) begin : gen_single
+                    fsq_mvu_dot #(
+                        .LANES(LANES), .WEIGHT_BITS(WEIGHT_BITS), .ACT_BITS(ACT_BITS), .ACT_SIGNED(ACT_SIGNED), .SUM_BITS(ACC_BITS), .DELAY(DELAY)
+                    ) dot (
+                        .clk(clk), .weights(weight_word[o*LANES*WEIGHT_BITS +: LANES*WEIGHT_BITS]), .acts(act_reg[p*LANES*ACT_BITS +: LANES*ACT_BITS]),
+                        .sum(sums[(p*P_OC + o)*ACC_BITS +: ACC_BITS])
+                    );
+                end
+            end
+        end
+    endgenerate
+
+    wire [RESULTS*OUT_BITS-1:0] results;
+    genvar n;
+    generate
+        for (n = 0; n < RESULTS; n = n + 1) begin : gen_result
+            wire signed [ACC_BITS-1:0]  sum = sums[n*ACC_BITS +: ACC_BITS];
+            wire signed [BIAS_BITS-1:0] bias = bias_word[(n % P_OC)*BIAS_BITS +: BIAS_BITS];
             reg  signed [ACC_BITS-1:0]  acc_reg;
             wire signed [ACC_BITS-1:0]  acc_from;
-
-            fsq_mvu_dot #(
-                .LANES(LANES), .WEIGHT_BITS(WEIGHT_BITS), .ACT_BITS(ACT_BITS), .ACT_SIGNED(ACT_SIGNED), .SUM_BITS(ACC_BITS)
-            ) dot (
-                .clk(clk), .weights(weight_reg[o*LANES*WEIGHT_BITS +: LANES*WEIGHT_BITS]), .acts(act_reg), .sum(sum)
-            );
 
             if (FOLDS == 1) begin : gen_no_fold
                 assign acc_from = bias;
@@ -212,7 +281,7 @@ module fsq_mvu #(
             fsq_requantize #(
                 .ACC_BITS(ACC_BITS), .SHIFT_MIN(SHIFT_MIN), .SHIFT_MAX(SHIFT_MAX), .OUT_BITS(OUT_BITS), .OUT_SIGNED(OUT_SIGNED)
             ) requantize (
-                .clk(clk), .acc(acc_reg), .offset(offsets[o*SHIFT_BITS +: SHIFT_BITS]), .result(results[o*OUT_BITS +: OUT_BITS])
+                .clk(clk), .acc(acc_reg), .offset(offsets[(n % P_OC)*SHIFT_BITS +: SHIFT_BITS]), .result(results[n*OUT_BITS +: OUT_BITS])
             );
         end
     endgenerate
@@ -221,7 +290,7 @@ module fsq_mvu #(
     wire fifo_ready;
     wire [$clog2(DEPTH+1)-1:0] fifo_occupancy;
     wire [$clog2(DEPTH+1)-1:0] fifo_high_water;
-    fsq_fifo #(.WIDTH(P_OC*OUT_BITS), .DEPTH(DEPTH)) fifo (
+    fsq_fifo #(.WIDTH(RESULTS*OUT_BITS), .DEPTH(DEPTH)) fifo (
         .clk(clk), .rst(rst),
         .s_axis_tdata(results), .s_axis_tvalid(last_pipe_reg[DONE_STAGE]), .s_axis_tready(fifo_ready),
         .m_axis_tdata(m_axis_tdata), .m_axis_tvalid(m_axis_tvalid), .m_axis_tready(m_axis_tready),
