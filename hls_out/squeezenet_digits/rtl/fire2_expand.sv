@@ -31,7 +31,7 @@ module fire2_expand #(
         .E3_P_IC(2),
         .E3_P_K(3),
         .OUT_LANES(1),
-        .CENTRE_DEPTH(2),
+        .CENTRE_DEPTH(3),
         .E1_DEPTH(9),
         .E3_DEPTH(16),
         .ACT_BITS(8),

@@ -31,7 +31,7 @@ module fire3_expand #(
         .E3_P_IC(2),
         .E3_P_K(3),
         .OUT_LANES(1),
-        .CENTRE_DEPTH(2),
+        .CENTRE_DEPTH(5),
         .E1_DEPTH(17),
         .E3_DEPTH(32),
         .ACT_BITS(8),

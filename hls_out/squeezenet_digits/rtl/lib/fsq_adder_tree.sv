@@ -50,7 +50,7 @@ module fsq_adder_tree #(
             $fatal(1, "fsq_adder_tree: TERMS=%0d BITS=%0d SUM_BITS=%0d, 1 or more was expected", TERMS, BITS, SUM_BITS);
     end
 
-    // All levels in one vector, read at clock edges only: an event-driven simulator then has nothing to do when a part of it changes.
+    // All levels in one vector, read at clock edges only, and each written as a whole: little to do for an event-driven simulator.
     wire [ROOT+ROOT_BITS-1:0] levels;
     assign levels[TERMS*BITS-1:0] = terms;
 
@@ -66,12 +66,14 @@ module fsq_adder_tree #(
                 assign levels[IN_START + IN_NODES*IN_BITS +: IN_BITS] = {IN_BITS{1'b0}};
             end
             reg [NODES*WIDTH-1:0] sums_reg;
-            integer node;
             always_ff @(posedge clk) begin : add
+                reg [NODES*WIDTH-1:0] sums;
+                integer node;
                 for (node = 0; node < NODES; node = node + 1)
-                    sums_reg[node*WIDTH +: WIDTH] <=
+                    sums[node*WIDTH +: WIDTH] =
                         $signed({(SIGNED != 0) & levels[IN_START + (2*node+1)*IN_BITS - 1], levels[IN_START + 2*node*IN_BITS +: IN_BITS]}) +
                         $signed({(SIGNED != 0) & levels[IN_START + (2*node+2)*IN_BITS - 1], levels[IN_START + (2*node+1)*IN_BITS +: IN_BITS]});
+                sums_reg <= sums;
             end
             assign levels[level_start(level) +: NODES*WIDTH] = sums_reg;
         end

@@ -37,23 +37,23 @@ module fsq_mvu_dot #(
         if (SUM_BITS < 1) $fatal(1, "fsq_mvu_dot: SUM_BITS=%0d, 1 or more was expected", SUM_BITS);
     end
 
-    wire [LANES*PRODUCT_BITS-1:0] products;
-    genvar lane, step;
-    generate
-        for (lane = 0; lane < LANES; lane = lane + 1) begin : gen_product
-            wire signed [WEIGHT_BITS-1:0]  weight = weights[lane*WEIGHT_BITS +: WEIGHT_BITS];
-            wire signed [ACT_BITS:0]       act = {(ACT_SIGNED != 0) & acts[lane*ACT_BITS + ACT_BITS - 1], acts[lane*ACT_BITS +: ACT_BITS]};
-            reg  signed [PRODUCT_BITS-1:0] product_reg;
-            always_ff @(posedge clk) begin : multiply
-                product_reg <= weight * act;
-            end
-            assign products[lane*PRODUCT_BITS +: PRODUCT_BITS] = product_reg;
+    reg [LANES*PRODUCT_BITS-1:0] products_reg;
+    always_ff @(posedge clk) begin : multiply
+        reg [LANES*PRODUCT_BITS-1:0] products;  // written as a whole, once: little to do for an event-driven simulator
+        reg signed [PRODUCT_BITS-1:0] product;
+        integer lane;
+        for (lane = 0; lane < LANES; lane = lane + 1) begin
+            product = $signed(weights[lane*WEIGHT_BITS +: WEIGHT_BITS]) *
+                $signed({(ACT_SIGNED != 0) & acts[lane*ACT_BITS + ACT_BITS - 1], acts[lane*ACT_BITS +: ACT_BITS]});
+            products[lane*PRODUCT_BITS +: PRODUCT_BITS] = product;
         end
-    endgenerate
+        products_reg <= products;
+    end
 
     wire [SUM_BITS-1:0] total;
-    fsq_adder_tree #(.TERMS(LANES), .BITS(PRODUCT_BITS), .SIGNED(1), .SUM_BITS(SUM_BITS)) tree (.clk(clk), .terms(products), .sum(total));
+    fsq_adder_tree #(.TERMS(LANES), .BITS(PRODUCT_BITS), .SIGNED(1), .SUM_BITS(SUM_BITS)) tree (.clk(clk), .terms(products_reg), .sum(total));
 
+    genvar step;
     generate
         if (DELAY == 0) begin : gen_direct
             assign sum = total;
