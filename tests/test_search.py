@@ -86,7 +86,7 @@ BARS = [
 def test_squeezenet_on_the_boards(device: str, version: str, size: int, utilisation: float, least: int) -> None:
     found = search(squeezenet(version, size), Goal(300.0, utilisation=utilisation), find_device(device))
     assert 300e6 / found.plan.interval_cycles >= least
-    assert found.gap <= 0.1
+    assert found.gap <= 0.13
 
 
 @pytest.mark.parametrize("board", ["pynq-z2", "ulx3s"])
