@@ -27,9 +27,9 @@ class _Link:
     cost: float
 
 
-def cheapest_chain(stages: tuple[Stage, ...], target: int, image_lanes: int) -> tuple[Stage, ...]:
-    """The stages folded for at most `target` cycles a frame; every stage must have a fold that meets it."""
-    options = [_folds(s, target, image_lanes if i == 0 else None) for i, s in enumerate(stages)]
+def cheapest_chain(stages: tuple[Stage, ...], target: int, image_lanes: int, p_px: tuple[int, ...] = (1,)) -> tuple[Stage, ...]:
+    """The stages folded for at most `target` cycles a frame, `p_px` pixels at a time; every stage must have a fold that meets it."""
+    options = [_folds(s, target, image_lanes if i == 0 else None, p_px) for i, s in enumerate(stages)]
     total: list[list[tuple[float, int]]] = []
     for i, links in enumerate(options):
         row = []
@@ -58,28 +58,28 @@ def _converter(stage: Stage, out_lanes: int, in_lanes: int) -> float:
     return scalar(converter_resources(channels, fmt.bits, out_lanes, in_lanes, None))
 
 
-def _folds(stage: Stage, target: int, in_lanes: int | None) -> list[_Link]:
-    least = least_multipliers(stage, target, (1,), in_lanes)
+def _folds(stage: Stage, target: int, in_lanes: int | None, p_px: tuple[int, ...]) -> list[_Link]:
+    least = least_multipliers(stage, target, p_px, in_lanes)
     assert least is not None
     found: list[Stage] = []
     if isinstance(stage, ConvStage):
-        folds = [f for f in engine_folds(stage.engine, target, (1,), in_lanes) if f.multipliers == least[0]]
+        folds = [f for f in engine_folds(stage.engine, target, p_px, in_lanes) if f.multipliers == least[0]]
         found = [replace(stage, engine=replace(stage.engine, fold=f)) for f in folds]
     elif isinstance(stage, ExpandStage):
-        found = _expand(stage, target, in_lanes, least[0])
+        found = _expand(stage, target, in_lanes, least[0], p_px)
     else:
         found = list(streamed(stage, target, in_lanes))
     return [_Link(s, stage_in_lanes(s), stage_out_lanes(s), scalar(stage_resources(s, None))) for s in found]
 
 
-def _expand(stage: ExpandStage, target: int, in_lanes: int | None, least: int) -> list[Stage]:
+def _expand(stage: ExpandStage, target: int, in_lanes: int | None, least: int, p_px: tuple[int, ...]) -> list[Stage]:
     lanes = concat_lanes(stage, target)
     found: list[Stage] = []
-    for big in engine_folds(stage.expand3x3, target, (1,), in_lanes):
+    for big in engine_folds(stage.expand3x3, target, p_px, in_lanes):
         if big.multipliers >= least:
             continue
         e3 = replace(stage.expand3x3, fold=big)
-        for small in engine_folds(stage.expand1x1, e3.cycles, (1,)):
+        for small in engine_folds(stage.expand1x1, e3.cycles, (big.p_px,)):
             divides = small.p_ic % big.p_ic == 0 or big.p_ic % small.p_ic == 0
             if divides and small.multipliers + big.multipliers == least:
                 found += [replace(stage, expand1x1=replace(stage.expand1x1, fold=small), expand3x3=e3, out_lanes=n) for n in lanes]

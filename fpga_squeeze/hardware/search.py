@@ -28,10 +28,14 @@ from fpga_squeeze.quantize.qgraph import QuantGraph
 
 DEFAULT_FPS = 500.0
 
-SLACK = 0.05
-"""A machine may be up to this share faster than asked for, where that leaves fewer multipliers idle (the best MAC efficiency in that range is taken)."""
+SLACK = 0.1
+MORE_MULTIPLIERS = 0.06
+"""A machine may be up to SLACK faster than asked for, where that leaves fewer multipliers idle and takes at most MORE_MULTIPLIERS more of them than the
+rate needs (the best MAC efficiency in that range is taken)."""
 
-SLACK_STEPS = 50
+PIXELS = (1, 2, 3, 4)
+PIXEL_GAIN = 0.01
+"""Without a device several pixels at a time, a copy of the line buffer each, are used where they save at least this share of the multipliers."""
 
 DEVICE_P_PX = (1, 2, 3, 4)
 
@@ -140,8 +144,9 @@ def device_limits(device: Device, goal: Goal) -> Resources:
 
 
 def _without_device(qgraph: QuantGraph, skeleton: Skeleton, goal: Goal) -> Found:
+    pixels: tuple[int, ...] = (1,)
     if goal.max_dsp is not None:
-        target = _fastest_multipliers(qgraph, skeleton, goal.max_dsp)
+        target, pixels = _fastest_multipliers(qgraph, skeleton, goal.max_dsp)
         if goal.target_fps is not None:
             wanted = int(goal.clock_mhz * 1e6 / goal.target_fps)
             if target > wanted:
@@ -154,8 +159,10 @@ def _without_device(qgraph: QuantGraph, skeleton: Skeleton, goal: Goal) -> Found
     else:
         target = int(goal.clock_mhz * 1e6 / (goal.target_fps or DEFAULT_FPS))
         check_rate(qgraph, skeleton, target, goal.clock_mhz)
-    chosen = target if goal.max_dsp is not None and goal.target_fps is None else _most_efficient(qgraph, skeleton, target)
-    stages = cheapest_chain(skeleton.stages, chosen, qgraph.input.shape[0])
+    chosen = target
+    if goal.max_dsp is None or goal.target_fps is not None:
+        chosen, pixels = _most_efficient(qgraph, skeleton, target)
+    stages = cheapest_chain(skeleton.stages, chosen, qgraph.input.shape[0], pixels)
     if goal.weights == "loaded":
         stages = tuple(all_loaded(s) for s in stages)
     plan = assemble(qgraph, skeleton, stages, goal.clock_mhz, target)
@@ -194,39 +201,68 @@ def _bisect(low: int, high: int, possible: Callable[[int], bool]) -> int:
     return high
 
 
-def _totals(qgraph: QuantGraph, skeleton: Skeleton, target: int) -> tuple[int, int] | None:
-    """(multipliers, interval) with the fewest multipliers of every stage; None when a stage cannot meet the target."""
-    found = [least_multipliers(s, target, (1,), qgraph.input.shape[0] if i == 0 else None) for i, s in enumerate(skeleton.stages)]
-    if any(f is None for f in found):
-        return None
-    return sum(f[0] for f in found if f), max(f[1] for f in found if f)
+@dataclass
+class _Totals:
+    """Multipliers and interval of the whole network, every stage with its fewest multipliers. What a stage needs is kept: it holds for every number of
+    cycles between the one asked for and the one its fold takes."""
+
+    qgraph: QuantGraph
+    skeleton: Skeleton
+    pixels: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        self._known: list[tuple[int, int, int] | None] = [None] * len(self.skeleton.stages)
+
+    def at(self, target: int) -> tuple[int, int] | None:
+        """(multipliers, interval) for at most `target` cycles; None when a stage cannot meet it."""
+        multipliers = interval = 0
+        for i, stage in enumerate(self.skeleton.stages):
+            known = self._known[i]
+            if known is None or not known[2] <= target <= known[0]:
+                found = least_multipliers(stage, target, self.pixels, self.qgraph.input.shape[0] if i == 0 else None)
+                if found is None:
+                    return None
+                known = self._known[i] = (target, *found)
+            multipliers, interval = multipliers + known[1], max(interval, known[2])
+        return multipliers, interval
 
 
-def _most_efficient(qgraph: QuantGraph, skeleton: Skeleton, target: int) -> int:
-    """The number of cycles in [(1 - SLACK) * target, target] at which multipliers x interval is smallest."""
-    best = (inf, target)
-    for step in range(SLACK_STEPS + 1):
-        tried = target - round(step * SLACK * target / SLACK_STEPS)
-        totals = _totals(qgraph, skeleton, tried)
-        if totals is not None:
-            best = min(best, (totals[0] * totals[1], tried), key=lambda b: (b[0], -b[1]))
-    return best[1]
+def _most_efficient(qgraph: QuantGraph, skeleton: Skeleton, target: int) -> tuple[int, tuple[int, ...]]:
+    """The number of cycles in [(1 - SLACK) * target, target] at which multipliers x interval is smallest, and the pixels at a time that it takes.
+
+    Totals change only where a stage's fold no longer suffices, just below the interval: every machine of the range is looked at.
+    """
+    results: list[tuple[float, int]] = []
+    for pixels in ((1,), PIXELS):
+        totals, tried = _Totals(qgraph, skeleton, pixels), target
+        best: tuple[float, int] = (inf, target)
+        least = totals.at(target)
+        while least is not None and tried >= (1 - SLACK) * target:
+            found = totals.at(tried)
+            if found is None or found[0] > (1 + MORE_MULTIPLIERS) * least[0]:
+                break
+            best = min(best, (found[0] * found[1], tried), key=lambda b: (b[0], -b[1]))
+            tried = found[1] - 1
+        results.append(best)
+    one, several = results
+    return (several[1], PIXELS) if several[0] < (1 - PIXEL_GAIN) * one[0] else (one[1], (1,))
 
 
-def _fastest_multipliers(qgraph: QuantGraph, skeleton: Skeleton, most: int) -> int:
-    """Fewest cycles a frame with at most `most` multipliers."""
+def _fastest_multipliers(qgraph: QuantGraph, skeleton: Skeleton, most: int) -> tuple[int, tuple[int, ...]]:
+    """Fewest cycles a frame with at most `most` multipliers, and the pixels at a time that it takes."""
     one_each = sum(e.macs for s in skeleton.stages for e in s.engines) * 2
     _, height, width = qgraph.input.shape
 
-    def possible(target: int) -> bool:
-        totals = _totals(qgraph, skeleton, target)
-        return totals is not None and totals[0] <= most
+    def fastest(pixels: tuple[int, ...]) -> int:
+        totals = _Totals(qgraph, skeleton, pixels)
+        return _bisect(height * width - 1, one_each, lambda target: (totals.at(target) or (most + 1,))[0] <= most)
 
-    if not possible(one_each):
-        least = _totals(qgraph, skeleton, one_each)
+    least = _Totals(qgraph, skeleton, (1,)).at(one_each)
+    if least is None or least[0] > most:
         needed = least[0] if least else 0
         raise CheckFailedError(f"--max-dsp {most}: the network has {needed} multipliers even with the smallest fold of every engine; allow at least as many")
-    return _bisect(height * width - 1, one_each, possible)
+    one, several = fastest((1,)), fastest(PIXELS)
+    return (several, PIXELS) if several < (1 - PIXEL_GAIN) * one else (one, (1,))
 
 
 # ---------------------------------------------------------------- a device
