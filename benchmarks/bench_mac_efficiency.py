@@ -47,7 +47,8 @@ def main() -> None:
             plan = search(qgraph, Goal(CLOCK_MHZ, CLOCK_MHZ * 1e6 / target)).plan
             found.append((plan.mac_efficiency, int(target)))
         found.sort()
-        print(f"v{args.version.replace('_', '.')}, {len(found)} targets: predicted MAC efficiency {found[0][0]:.4f} (at {found[0][1]} cycles) to {found[-1][0]:.4f}")
+        (low, at), (high, _) = found[0], found[-1]
+        print(f"v{args.version.replace('_', '.')}, {len(found)} targets: predicted MAC efficiency {low:.4f} (at {at} cycles) to {high:.4f}", flush=True)
         named = {"worst": found[0][1], "best": found[-1][1]}
         for what in args.measure.split(","):
             cycles = named[what] if what in named else int(what)

@@ -8,7 +8,7 @@ once), p_oc any number (ceil folding), p_k 1, K or K*K, p_px 1 to 4.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
 from math import ceil, gcd
@@ -37,12 +37,24 @@ WEIGHTS = ("rom", "loaded", "auto")
 
 @dataclass(frozen=True)
 class Space:
-    """What the search may use. `device` None: no packing, storage left to the synthesizer, only multipliers count."""
+    """What the search may use. `device` None: no packing, storage left to the synthesizer, only multipliers count.
+
+    `built` keeps what engines were found to take, by engine and fold: a bisection over cycles meets the same folds again and again.
+    """
 
     device: Device | None = None
     p_px: tuple[int, ...] = (1,)
     weights: str = "rom"
     packing: bool = True
+    built: dict[tuple[str, EngineFold], list[tuple[Engine, Resources]]] = field(default_factory=dict, compare=False, repr=False)
+
+    def engines(self, engine: Engine, fold: EngineFold) -> list[tuple[Engine, Resources]]:
+        """`engine` with `fold` in every packing and storage, and what each takes."""
+        key = (engine.node, fold)
+        found = self.built.get(key)
+        if found is None:
+            found = self.built[key] = [(e, engine_resources(e, self.device)) for e in _variants(engine, fold, self)]
+        return found
 
 
 @dataclass(frozen=True)
@@ -106,10 +118,8 @@ def least_multipliers(stage: Stage, target: int, p_px: tuple[int, ...], in_lanes
 def choices(stage: Stage, target: int, space: Space, in_lanes: int | None = None) -> tuple[Choice, ...]:
     """Every way to build `stage` in at most `target` cycles a frame, dominated ones left out; `in_lanes` fixes the input lanes."""
     if isinstance(stage, ConvStage):
-        built: Iterable[Stage] = (
-            replace(stage, engine=e) for f in engine_folds(stage.engine, target, space.p_px, in_lanes) for e in _variants(stage.engine, f, space)
-        )
-        return _undominated([_choice(s, engine_resources(s.engines[0], space.device)) for s in built])
+        found = _engine_choices(stage.engine, engine_folds(stage.engine, target, space.p_px, in_lanes), space)
+        return tuple(_choice(replace(stage, engine=e), r) for e, r in found)
     if isinstance(stage, ExpandStage):
         return _expand_choices(stage, target, space, in_lanes)
     return tuple(_choice(s, stage_resources(s, space.device)) for s in streamed(stage, target, in_lanes))
@@ -197,17 +207,15 @@ def _expand_choices(stage: ExpandStage, target: int, space: Space, in_lanes: int
 
 
 def _engine_choices(engine: Engine, folds: Iterable[EngineFold], space: Space) -> list[tuple[Engine, Resources]]:
-    built = [e for f in folds for e in _variants(engine, f, space)]
-    costs = [engine_resources(e, space.device) for e in built]
-    keep = _front([(c, e.fold.multipliers) for c, e in zip(costs, built, strict=True)])
-    return [(built[i], costs[i]) for i in keep]
+    built = [pair for f in folds for pair in space.engines(engine, f)]
+    return [built[i] for i in _front([(r, e.fold.multipliers) for e, r in built])]
 
 
 def _undominated(found: list[Choice]) -> tuple[Choice, ...]:
     return tuple(found[i] for i in _front([(c.resources, c.multipliers) for c in found]))
 
 
-PRICES = 48
+PRICES = 128
 """Random price vectors on which a choice must be the cheapest to be kept: the lower convex hull, near enough. A linear program needs no others."""
 
 

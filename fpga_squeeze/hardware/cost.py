@@ -95,16 +95,23 @@ def converter_resources(channels: int, bits: int, in_lanes: int, out_lanes: int,
     return Resources(lut=ceil(held * bits * log2(held)) + control, ff=held * bits + control)
 
 
+TOP = Resources(lut=150, ff=150)
+"""The top's own logic."""
+
+LOADER = Resources(lut=500, ff=600)
+"""The load port, where any weights are loaded."""
+
+
 def plan_resources(plan: FoldPlan, device: Device | None = None) -> Resources:
     """The whole machine: stages, converters, link FIFOs, and the top's own logic."""
-    total = Resources(lut=150, ff=150)
+    total = TOP
     for stage in plan.stages:
         total = total + stage_resources(stage, device)
     for link in plan.links:
         total = total + converter_resources(link.shape[0], link.fmt.bits, link.in_lanes, link.out_lanes, device)
         total = total + fifo_resources(link.out_lanes * link.fmt.bits, rtl_link_depth(plan, link), device)
     if any(e.loaded for s in plan.stages for e in s.engines):
-        total = total + Resources(lut=500, ff=600)
+        total = total + LOADER
     return total
 
 

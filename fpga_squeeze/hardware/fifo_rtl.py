@@ -20,12 +20,13 @@ Behind a pool and in front of a concat, one beat less costs cycles in a machine 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil
 
 import numpy as np
 
-from fpga_squeeze.hardware.plan import ConvStage, ExpandStage, FoldPlan, Link, PoolStage
+from fpga_squeeze.hardware.plan import ConvStage, ExpandStage, FoldPlan, Link, PoolStage, Stage
 
 LINK_BEATS = 2
 HELD_PIXELS = 2
@@ -46,12 +47,20 @@ def rtl_link_depth(plan: FoldPlan, link: Link) -> int:
     """Depth of `link` in beats of its out_lanes."""
     producer = next((s for s in plan.stages if s.name == link.producer), None)
     consumer = next((s for s in plan.stages if s.name == link.consumer), None)
+    return busy_link_depth(producer, consumer, link.shape[0], link.out_lanes, plan.interval_cycles)
+
+
+def busy_link_depth(producer: Stage | None, consumer: Stage | None, channels: int, out_lanes: int, interval_cycles: int) -> int:
+    """Depth, in beats of `out_lanes`, of the link between two stages of a machine that takes a frame every `interval_cycles`.
+
+    It falls as the interval grows."""
     if not isinstance(producer, PoolStage) or producer.stride < 2 or not isinstance(consumer, ConvStage) or not consumer.engine.pixel_buffered:
         return LINK_BEATS
-    beats = ceil(link.shape[0] / link.out_lanes)
-    return max(LINK_BEATS, queued_pixels(producer, consumer.cycles / plan.interval_cycles) * beats - 1)
+    beats = ceil(channels / out_lanes)
+    return max(LINK_BEATS, queued_pixels(replace(producer, lanes=1), consumer.cycles / interval_cycles) * beats - 1)
 
 
+@lru_cache(maxsize=4096)
 def queued_pixels(pool: PoolStage, load: float) -> int:
     """Most pixels that wait between `pool` and a consumer that holds two and is busy for the share `load` of the time."""
     (_, in_h, in_w), (_, out_h, out_w) = pool.in_shape, pool.out_shape

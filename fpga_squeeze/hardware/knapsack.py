@@ -3,7 +3,7 @@
 For prices p >= 0 of the resources the cheapest chain is found exactly by dynamic programming (what joins two stages depends on those two only). If even
 the cheapest chain costs more than the limits are worth, p * usage > p * limits, then no chain fits: a proof. Otherwise the prices of what is exceeded
 rise (multiplicative weights, the standard method for packing programs: Plotkin, Shmoys, Tardos 1995) until a chain fits, the proof succeeds, or
-ROUNDS are over; then swaps of single stages try to repair the chain that was nearest.
+ROUNDS are over; then swaps of single stages try to repair the chain that was nearest, and what is still open is decided by branch and bound (exact.py).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from fpga_squeeze.hardware.candidates import Choice, cost_table
 from fpga_squeeze.hardware.cost import Resources
+from fpga_squeeze.hardware.exact import solve
 
-ROUNDS = 160
+ROUNDS = 60
 RATE = 0.35
 SWAPS = 60
 
@@ -77,8 +78,9 @@ class Knapsack:
 
     def fit(self, limits: Vector, worth: Vector) -> Verdict:
         """A chain within `limits`, little of `worth` (prices a unit) if possible: exact where the cheapest chain fits, else improved by swaps."""
+        limits = np.floor(limits)  # what is used comes in whole blocks
         weights = np.ones(5)
-        scale = 1.0 / np.maximum(limits, 1.0)
+        scale = _scale(limits)
         nearest: tuple[float, tuple[int, ...]] | None = None
         for n in range(ROUNDS):
             prices = worth if n == 0 else weights * scale
@@ -97,7 +99,10 @@ class Knapsack:
         assert nearest is not None
         repaired = self._repaired(nearest[1], limits)
         if repaired is None:
-            return Verdict(None, self.usage(nearest[1]), impossible=False)
+            exact = solve(self.tables, self._joins, limits)
+            if exact.chain is None or not (self.usage(exact.chain) <= limits).all():  # HiGHS takes a row as kept within its tolerance
+                return Verdict(None, self.usage(nearest[1]), exact.impossible)
+            repaired = exact.chain
         return self._improved(repaired, limits, worth)
 
     def _join(self, link: int, before: int, after: int) -> Vector:
@@ -118,11 +123,11 @@ class Knapsack:
     def _repaired(self, chain: tuple[int, ...], limits: Vector) -> tuple[int, ...] | None:
         """Single swaps that lessen what is exceeded most, until nothing is; None when none helps."""
         usage = self.usage(chain)
-        scale = 1.0 / np.maximum(limits, 1.0)
+        scale = _scale(limits)
         for _ in range(SWAPS):
-            short = float((usage * scale - 1).clip(0).sum())
-            if short == 0:
+            if (usage <= limits).all():
                 return chain
+            short = float((usage * scale - 1).clip(0).sum())
             best: tuple[float, float, int, int] | None = None
             for i in range(len(chain)):
                 swapped = self._swaps(chain, usage, i) * scale
@@ -152,6 +157,11 @@ class Knapsack:
             if not changed:
                 break
         return Verdict(chain, usage, impossible=False)
+
+
+def _scale(limits: Vector) -> Vector:
+    """What turns a use into a share of its limit; one block of what is not there at all is twice what may be used."""
+    return np.asarray(1.0 / np.maximum(limits, 0.5))
 
 
 def _row(r: Resources) -> tuple[int, int, int, int, int]:

@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from fpga_squeeze.errors import CheckFailedError, InputError
 from fpga_squeeze.hardware.candidates import WEIGHTS, Choice, Space, choices, least_multipliers
 from fpga_squeeze.hardware.chain import cheapest_chain
-from fpga_squeeze.hardware.cost import Resources, converter_resources, plan_resources
+from fpga_squeeze.hardware.cost import LOADER, TOP, Resources, converter_resources, fifo_resources, plan_resources
 from fpga_squeeze.hardware.devices import Device
+from fpga_squeeze.hardware.fifo_rtl import busy_link_depth
 from fpga_squeeze.hardware.knapsack import Knapsack
 from fpga_squeeze.hardware.links import assemble
 from fpga_squeeze.hardware.memory import blocks, plan_rows
-from fpga_squeeze.hardware.plan import FoldPlan
+from fpga_squeeze.hardware.plan import FoldPlan, GlobalSumStage
 from fpga_squeeze.hardware.structure import Skeleton, all_loaded, build_skeleton, narrowed
-from fpga_squeeze.quantize.qgraph import QuantGraph
+from fpga_squeeze.quantize.qgraph import QNode, QuantGraph
 
 DEFAULT_FPS = 500.0
 
@@ -42,10 +43,9 @@ DEVICE_P_PX = (1, 2, 3, 4)
 PRECISION = 1.002
 """Bisection stops at this ratio of cycles: far below the steps between the folds of a stage."""
 
-TIGHTEN = 4
+TIGHTEN = 6
 ROOM = 1.05
-MEMORY_STEP = 0.95
-"""A second try when the chosen folds fit and their HLS FIFOs do not: within 95% of the limits, then 95% of that."""
+"""Tries when what only the whole plan shows (depths of FIFOs) does not fit: room for it, and a little more, is kept in the next one."""
 
 
 @dataclass(frozen=True)
@@ -312,19 +312,36 @@ class _Fitting:
     # ------------------------------------------------------------ the integer program
 
     def _knapsack(self, target: int) -> Knapsack | None:
-        """Choices of every stage at `target`; None when a stage has none."""
+        """Choices of every stage at `target`, each with the FIFO in front of it; None when a stage has none."""
         lanes = self.qgraph.input.shape[0]
         found: list[tuple[Choice, ...]] = []
         for i, stage in enumerate(self.skeleton.stages):
             options = choices(stage, target, self.space, lanes if i == 0 else None)
             if not options:
                 return None
-            found.append(options)
+            tensor = self._tensor(i)
+            before = self.skeleton.stages[i - 1] if i else None
+            queued = []
+            for c in options:
+                # The interval is no more than the target, so no plan's FIFO is shallower: a bound stays a bound.
+                depth = busy_link_depth(before, c.stage, tensor.shape[0], c.in_lanes, target)
+                queued.append(replace(c, resources=c.resources + fifo_resources(c.in_lanes * tensor.fmt.bits, depth, self.device)))
+            found.append(tuple(queued))
         return Knapsack(found, lanes, self._join)
+
+    def _fixed(self) -> Resources:
+        """What every plan takes besides stages and the links into them: the top's own logic and the FIFO of the class sums."""
+        last = self.skeleton.stages[-1]
+        assert isinstance(last, GlobalSumStage)
+        return TOP + fifo_resources(last.out_fmt.bits, busy_link_depth(last, None, last.in_shape[0], 1, 1), self.device)
+
+    def _tensor(self, link: int) -> QNode:
+        """What flows into stage `link`."""
+        return self.qgraph[self.skeleton.tensors[link - 1]] if link else self.qgraph.input
 
     def _join(self, link: int, in_lanes: int, out_lanes: int) -> Resources:
         """What the converter before stage `link` takes."""
-        tensor = self.qgraph[self.skeleton.tensors[link - 1]] if link else self.qgraph.input
+        tensor = self._tensor(link)
         return converter_resources(tensor.shape[0], tensor.fmt.bits, in_lanes, out_lanes, self.device)
 
     def _solve(self, target: int) -> tuple[FoldPlan | None, bool]:
@@ -332,9 +349,21 @@ class _Fitting:
         knapsack = self._knapsack(target)
         if knapsack is None:
             return None, True
-        limits = _vector(self.limits)
+        limits = _vector(self.limits) - _vector(self._fixed())
+        if self.goal.weights == "rom" or not self.device.uram:
+            loader = _vector(LOADER) if self.goal.weights == "loaded" else np.zeros(5)
+            return self._within(knapsack, limits - loader, target)
+        # URAM holds loaded weights only: either there is a loader, or no URAM is used.
+        plan, impossible = self._within(knapsack, limits - _vector(LOADER), target)
+        if plan is not None or self.goal.weights == "loaded":
+            return plan, impossible
+        plan, without = self._within(knapsack, limits * (1.0, 1.0, 0.0, 1.0, 1.0), target)
+        return plan, impossible and without
+
+    def _within(self, knapsack: Knapsack, limits: NDArray[np.float64], target: int) -> tuple[FoldPlan | None, bool]:
+        """`_solve` for given limits of stages, converters and FIFOs."""
         worth = np.array([1.0 / max(1, getattr(self.device, f.name)) for f in fields(Resources)])
-        allowed, first = limits.copy(), True
+        allowed, first = limits, True
         for _ in range(TIGHTEN):
             verdict = knapsack.fit(allowed, worth)
             if verdict.chain is None:
@@ -343,13 +372,20 @@ class _Fitting:
             stages = tuple(stage[c].stage for stage, c in zip(knapsack.options, verdict.chain, strict=True))
             plan = assemble(self.qgraph, self.skeleton, stages, self.goal.clock_mhz, target)
             exact = _vector(plan_resources(plan, self.device))
-            fits = bool((exact <= limits).all())
-            if fits and not blocks(plan_rows(plan, self.device)).over(self.device):
+            # The memory report counts the deeper FIFOs of the two emissions.
+            excess = self._memory_excess(plan)
+            if bool((exact <= _vector(self.limits)).all()) and not excess.any():
                 return plan, False
-            # The memory report counts the deeper FIFOs of the two emissions; where only that is too much, less is offered all round.
-            allowed = allowed * MEMORY_STEP if fits else np.minimum(allowed, limits - (exact - verdict.usage).clip(0) * ROOM)
+            over = np.maximum(exact - _vector(self.limits), excess).clip(0)
+            allowed = np.where(over > 0, np.minimum(allowed, verdict.usage - over * ROOM), allowed)
             first = False
         return None, False
+
+    def _memory_excess(self, plan: FoldPlan) -> NDArray[np.float64]:
+        """float64 (5,): by how much the memories of `plan` exceed the device's 18 Kb blocks, URAMs and LUTs; zeros where they fit."""
+        need, device = blocks(plan_rows(plan, self.device)), self.device
+        luts = max(need.lutram_luts - device.lutram_luts, need.lutram_luts + need.rom_luts - device.lut)
+        return np.array([0, need.bram18 - device.bram18, need.uram - device.uram, luts, 0], dtype=np.float64).clip(0)
 
     # ------------------------------------------------------------ why not
 
