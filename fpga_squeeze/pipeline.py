@@ -26,6 +26,7 @@ from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
 from fpga_squeeze.load.preprocess import Preprocess
 from fpga_squeeze.quantize import store
 from fpga_squeeze.quantize.calibrate import calibrate
+from fpga_squeeze.quantize.prescribed import quantize_prescribed
 from fpga_squeeze.quantize.ptq import QuantOptions, quantize
 from fpga_squeeze.quantize.qgraph import QuantGraph
 from fpga_squeeze.report import budget as budget_report
@@ -134,21 +135,36 @@ def export(
 
 
 def quantize_model(model: Path, calibration: str | None, config: ExportConfig, progress: Progress = no_progress) -> Quantized:
-    """load -> passes -> calibrate -> quantize.
+    """load -> passes -> calibrate -> quantize. A model that prescribes its formats is quantized as it says; images then serve as test frames only.
 
     Raises:
-        InputError: bad model, images or options, or no calibration images named.
+        InputError: bad model, images or options, or no calibration images named for a model that needs them.
     """
-    if calibration is None:
-        raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
     loaded = load_model(model, load_options(config))
     graph = passes.lower(loaded.graph, loaded.preprocess)
+    if loaded.prescribed is not None:
+        _check_no_widths(model, config)
+        qgraph = quantize_prescribed(graph, loaded.prescribed)
+        return Quantized(loaded, graph, qgraph, _calibration_images(calibration or RANDOM, loaded.preprocess, progress))
+    if calibration is None:
+        raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
     images = _calibration_images(calibration, loaded.preprocess, progress)
     calibrated = calibrate(graph, images.pixels, progress=lambda done, total: progress("calibrate", done, total))
     progress("quantize", 0, 0)
     # The same function with equalized channels: what the fixed-point tensors are compared with.
     graph = calibrated.graph
     return Quantized(loaded, graph, quantize(graph, calibrated, QuantOptions(config.weight_bits, config.act_bits, config.layer_bits)), images)
+
+
+def _check_no_widths(model: Path, config: ExportConfig) -> None:
+    default = ExportConfig()
+    for option, given, usual in (
+        ("--weight-bits", config.weight_bits, default.weight_bits),
+        ("--act-bits", config.act_bits, default.act_bits),
+        ("--layer-bits", config.layer_bits, default.layer_bits),
+    ):
+        if given != usual:
+            raise InputError(f"{option}: {model.name} brings its number formats along, which are taken as they are; leave the option out")
 
 
 def choose_plan(qgraph: QuantGraph, config: ExportConfig, device: Device | None) -> Found:

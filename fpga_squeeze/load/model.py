@@ -10,6 +10,7 @@ from fpga_squeeze.ir import Graph
 from fpga_squeeze.load.preprocess import Preprocess, read_preprocess
 from fpga_squeeze.load.squeezenet import build_graph
 from fpga_squeeze.load.state_dict import Tensors, mismatch, read_tensors, take_weights
+from fpga_squeeze.prescribed import Prescribed
 from fpga_squeeze.zoo.arch import ARCHS, Arch, ConvSpec, find_arch
 
 _MAX_INPUT_SIZE = 2048
@@ -32,13 +33,17 @@ class LoadOptions:
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """`graph` is unfused float and takes the normalized tensor that `preprocess.normalize` gives; `assumptions` are plain sentences."""
+    """`graph` is unfused float and takes the normalized tensor that `preprocess.normalize` gives; `assumptions` are plain sentences.
+
+    `prescribed`: number formats that the model brings along, to be taken as they are; None where they are to be chosen by calibration.
+    """
 
     graph: Graph
     preprocess: Preprocess
     arch: str
     classes: int
     assumptions: tuple[str, ...]
+    prescribed: Prescribed | None = None
 
 
 def load_model(path: Path | str, options: LoadOptions | None = None) -> LoadedModel:
