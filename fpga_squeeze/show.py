@@ -15,6 +15,7 @@ from fpga_squeeze.hardware.search import NAMES
 from fpga_squeeze.pipeline import ExportResult
 from fpga_squeeze.report.whatif import WhatIf
 from fpga_squeeze.terminal import bytes_text, console, table
+from fpga_squeeze.train.loop import TrainResult
 from fpga_squeeze.verify.checks import Verification, VerifyOptions
 from fpga_squeeze.zoo import embedded_images, embedded_model_path
 
@@ -254,6 +255,22 @@ def train_text(result: dict[str, Any]) -> None:
         f"Trained {result['epochs']} epochs on {result['train_count']:,} digits: {result['accuracy_percent']:.1f}% of {result['test_count']:,} held-out digits "
         f"are right. Weights: {result['file']}"
     )
+
+
+def train_folder_text(result: TrainResult) -> None:
+    """What was trained, how good it is, and what to do with it."""
+    last = result.rows[-1]
+    out = console()
+    head = "a new conv10" if result.new_head else "the given conv10"
+    out.print(
+        f"Trained {result.arch} ({result.parameters:,} parameters, {head}, {len(result.classes)} classes) for {last.epoch} epochs "
+        f"on {result.train_count:,} images: loss {last.train_loss:.4f}, top-1 {last.train_top1:.2f}%."
+    )
+    if last.val_top1 is not None and last.val_top5 is not None:
+        out.print(f"Validation on {result.val_count:,} images: top-1 {last.val_top1:.2f}%, top-5 {last.val_top5:.2f}%.")
+    if result.processes > 1:
+        out.print(f"{result.processes} processes; each hands in {result.bytes_per_step:,} bytes of gradients a step.")
+    out.print(f"Model: {result.model} (fpga-squeeze export takes it); log and checkpoint beside it.")
 
 
 def demo(folder: Path) -> bool:
