@@ -48,7 +48,10 @@ def export_text(result: ExportResult) -> None:
     for path, reason in result.images.skipped:
         terminal.warn(f"calibration image {path.name} skipped: {reason}")
     skipped = f", {len(result.images.skipped)} skipped" if result.images.skipped else ""
-    out.print(f"Calibrated on {result.images.pixels.shape[0]} images{skipped}.")
+    if result.loaded.prescribed is not None:
+        out.print("Number formats: as the model brings them along.")
+    else:
+        out.print(f"Calibrated on {result.images.pixels.shape[0]} images{skipped}.")
     budget = result.budget
     kinds = ", ".join(f"{kind.replace('_', ' ')} {bytes_text(count)}" for kind, count in budget.by_kind.items())
     share = 100 * budget.total_bytes / budget.budget_bytes

@@ -88,8 +88,8 @@ class GradientSum:
         if group.world == 1:
             return objective
         ids = [device.index] if device.type == "cuda" else None
-        parallel = DistributedDataParallel(objective, device_ids=ids, broadcast_buffers=False)
-        parallel.register_comm_hook(self, _add_up)
+        parallel = DistributedDataParallel(objective, device_ids=ids)
+        parallel.register_comm_hook(self, lambda state, bucket: _add_up(state, bucket))  # a hook's annotations would have to be torch's own
         return parallel
 
 
