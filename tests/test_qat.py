@@ -27,7 +27,7 @@ from fpga_squeeze.simulate.float_model import FloatModel
 from fpga_squeeze.simulate.reference import run_reference
 from fpga_squeeze.train.checkpoint import save_model
 from fpga_squeeze.train.fold import Lowered, lowered_graph, lowered_parameters, new_model, rescale_module
-from fpga_squeeze.train.qat import QatNetwork, _Requantize, _RoundWeights, choose_prescribed, machine_forward
+from fpga_squeeze.train.qat import QatNetwork, _Requantize, choose_prescribed, machine_forward
 from fpga_squeeze.zoo import embedded_images, embedded_model_path
 from fpga_squeeze.zoo.arch import find_arch
 from fpga_squeeze.zoo.squeezenet import SqueezeNet
@@ -56,6 +56,7 @@ def tune(net: QatNetwork, steps: int, rate: float = 1e-3) -> list[float]:
         scores = net(pixels)
         loss = torch.nn.functional.cross_entropy(scores.rectified, labels) + torch.nn.functional.cross_entropy(scores.linear, labels) / 3
         loss.backward()
+        net.block_saturated()
         optimizer.step()
         losses.append(float(loss.detach()))
     return losses
@@ -181,15 +182,28 @@ def test_requantizing_rounds_half_to_even_and_clamps_gradients() -> None:
     assert x.grad is not None and x.grad.tolist() == [0, 0, 1, 1, 1, 0, 0, 1]
 
 
-def test_saturated_weights_only_come_back() -> None:
-    real = torch.tensor([[-3.0], [0.2], [3.0], [3.0]]).view(4, 1, 1, 1).requires_grad_()
-    exact = torch.tensor([-2.0, 0.0, 1.0, 1.0]).view(4, 1, 1, 1)
-    step = torch.ones(4, 1, 1, 1)
-    out = _RoundWeights.apply(real, exact, step)
-    assert torch.equal(out, exact)
-    # descent goes against the gradient: +1 would move the first weight further below its range, -1 the third further above
-    out.backward(torch.tensor([1.0, 1.0, -1.0, 1.0]).view(4, 1, 1, 1))
-    assert real.grad is not None and real.grad.flatten().tolist() == [0.0, 1.0, 0.0, 1.0]
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_saturated_weights_only_come_back(order: str) -> None:
+    preprocess = replace(preset("caffe", 28, 3), order=order)
+    torch.manual_seed(1)
+    model = SqueezeNet(ARCH, in_channels=3)
+    pixels = np.random.default_rng(1).integers(0, 256, size=(8, 3, 28, 28), dtype=np.uint8)
+    net = QatNetwork(model, preprocess, choose_prescribed(model, preprocess, pixels, QuantOptions(4), equalize=True))
+    conv = model.features[0]
+    with torch.no_grad():
+        conv.weight[3, 0, 0, 0], conv.weight[3, 2, 1, 1] = 1e3, -1e3
+    net(torch.from_numpy(pixels)).linear.sum().backward()
+    weight = net.quantized()["conv1"].op.weight  # type: ignore[union-attr]
+    first = 0 if order == "RGB" else 2  # the hardware's channels are in RGB order
+    assert (weight[3, first, 0, 0], weight[3, 2 - first, 1, 1]) == (7, -8)
+    for sign in (-1.0, 1.0):
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, sign)
+        net.block_saturated()
+        # descent goes against the gradient: -1 would move the first weight further above its range, +1 the second further below
+        assert (conv.weight.grad[3, 0, 0, 0], conv.weight.grad[3, 2, 1, 1]) == ((0.0, -1.0) if sign < 0 else (1.0, 0.0))
+        blocked = sum(int((p.grad == 0).sum()) for p in model.parameters())  # type: ignore[union-attr]
+        assert 0 < blocked < 0.1 * sum(p.numel() for p in model.parameters()), "all others are free"
 
 
 def test_fine_formats_give_the_float_gradients() -> None:

@@ -45,6 +45,23 @@ def lowered_parameters(model: SqueezeNet, preprocess: Preprocess) -> Lowered:
     return result
 
 
+def weight_gradients(model: SqueezeNet, preprocess: Preprocess) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
+    """(convolution, its weight as the lowered graph has it but with the module's channel order, the gradient of the module's own weight).
+
+    Folding multiplies by positive factors only, so a gradient has the same sign on either side.
+    """
+    result = []
+    for i, (name, conv) in enumerate(_convolutions(model)):
+        weight, gradient = conv.weight, conv.weight.grad
+        assert gradient is not None and conv.bias is not None
+        if i == 0:
+            weight, _ = _fold_preprocess(weight, conv.bias, preprocess)
+            if preprocess.order == "BGR":
+                weight = weight.flip(1)  # back to the module's order
+        result.append((name, weight, gradient))
+    return result
+
+
 def rescale_module(model: SqueezeNet, graph: Graph, scales: dict[str, F64]) -> None:
     """Multiply channel c of every tensor by scales[node][c] in place (calibration's equalization): the module stays the same function.
 

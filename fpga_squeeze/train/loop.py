@@ -108,6 +108,7 @@ class _Training:
             state.prescribed = network.prescribed
         else:
             network = FloatNetwork(self.model)
+        self.network = network
         objective = self.gradients.wrap(Objective(network), setup.group, setup.device)
         while state.epoch < setup.options.epochs:
             if isinstance(network, QatNetwork) and state.step == 0 and 0 < state.epoch < setup.format_epochs:
@@ -176,6 +177,8 @@ class _Training:
         self.optimizer.zero_grad()
         loss, hits = objective(x, torch.from_numpy(labels).to(setup.device), weights, mask.to(setup.device) if mask is not None else None)
         loss.backward()
+        if isinstance(self.network, QatNetwork):
+            self.network.block_saturated()
         self.optimizer.step()
         value = float(loss.item())
         if not math.isfinite(value):

@@ -3,7 +3,8 @@
 Every step the compiler's own passes and quantizer turn the float32 master weights into the machine's integers. The forward pass then computes in
 real units, integer x power of two: as in the fast simulator every partial sum is exact in float32 (or, where the bound says so, in float64), hence
 the class sums equal the simulator's bit for bit. Backward (Bengio et al., Estimating or Propagating Gradients Through Stochastic Neurons, 2013):
-rounding counts as the identity; a clamped activation passes nothing; a saturated weight passes only what leads it back into its range.
+rounding counts as the identity; a clamped activation passes nothing. A saturated weight only takes what leads it back into its range, but that is decided
+on the gradient of the whole batch (`block_saturated`): decided on shares of it, the shares would no longer add up.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from fpga_squeeze.quantize.ptq import QuantOptions, quantize
 from fpga_squeeze.quantize.qgraph import QAdd, QConcat, QConv, QGlobalSum, QInput, QMaxPool, QNode, QuantGraph
 from fpga_squeeze.simulate.fast import layer_bound, prove_arithmetic
 from fpga_squeeze.simulate.tensor_ops import max_pool, pad_channels
-from fpga_squeeze.train.fold import Lowered, lowered_graph, lowered_parameters, rescale_module
+from fpga_squeeze.train.fold import Lowered, lowered_graph, lowered_parameters, rescale_module, weight_gradients
 from fpga_squeeze.zoo.squeezenet import SqueezeNet
 
 EVALUATION_BATCH = 32
@@ -40,23 +41,6 @@ class Scores:
 
     rectified: torch.Tensor
     linear: torch.Tensor
-
-
-class _RoundWeights(torch.autograd.Function):
-    """The exact quantized weights forward; the identity backward, except for what would drive a saturated weight further out."""
-
-    @staticmethod
-    def forward(ctx: Any, real: torch.Tensor, exact: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-        off = (real - exact) / step
-        ctx.save_for_backward(off > 0.5, off < -0.5)
-        return exact
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        gradient: torch.Tensor = gradients[0]
-        above, below = ctx.saved_tensors
-        blocked = (above & (gradient < 0)) | (below & (gradient > 0))
-        return gradient.masked_fill(blocked, 0.0), None, None
 
 
 class _Replace(torch.autograd.Function):
@@ -139,9 +123,7 @@ def _arithmetic(qgraph: QuantGraph, node: QNode, inputs: tuple[torch.Tensor, ...
 
 def _convolve(op: QConv, fmt_in: TensorFormat, x: torch.Tensor, real: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     step = np.exp2(-op.weight_frac.astype(np.float64))
-    exact = torch.from_numpy(op.weight * step[:, None, None, None]).to(x)
-    steps = torch.from_numpy(step).to(x).view(-1, 1, 1, 1)
-    weight = _RoundWeights.apply(real[0].to(x.dtype), exact, steps)  # type: ignore[no-untyped-call]
+    weight = _Replace.apply(real[0].to(x.dtype), torch.from_numpy(op.weight * step[:, None, None, None]).to(x))  # type: ignore[no-untyped-call]
     bias = _Replace.apply(real[1].to(x.dtype), torch.from_numpy(op.bias * step * fmt_in.scale).to(x))  # type: ignore[no-untyped-call]
     pads: torch.Tensor | float = 0.0
     if any(op.pad_value):
@@ -157,6 +139,7 @@ class QatNetwork(nn.Module):
         self.model = model
         self.preprocess = preprocess
         self.prescribed = prescribed
+        self._trained: QuantGraph | None = None
 
     def quantized(self) -> QuantGraph:
         """The machine that the weights of this moment make: what `export` would make of them."""
@@ -164,7 +147,19 @@ class QatNetwork(nn.Module):
 
     def forward(self, pixels: torch.Tensor, mask: torch.Tensor | None = None) -> Scores:
         """Scores of (N, C, H, W) raw pixels 0..255; `mask` as in `machine_forward`."""
-        return machine_forward(self.quantized(), lowered_parameters(self.model, self.preprocess), pixels.to(torch.float32), mask)[1]
+        self._trained = self.quantized()
+        return machine_forward(self._trained, lowered_parameters(self.model, self.preprocess), pixels.to(torch.float32), mask)[1]
+
+    def block_saturated(self) -> None:
+        """Between backward and the optimizer's step: no gradient where it would move a saturated weight further out of its range."""
+        assert self._trained is not None
+        with torch.no_grad():
+            for name, real, gradient in weight_gradients(self.model, self.preprocess):
+                op = self._trained[name].op
+                assert isinstance(op, QConv)
+                steps = torch.from_numpy(np.exp2(-op.weight_frac.astype(np.float64))).to(real).view(-1, 1, 1, 1)
+                off = real / steps - torch.from_numpy(op.weight).to(real)
+                gradient.masked_fill_(((off > 0.5) & (gradient < 0)) | ((off < -0.5) & (gradient > 0)), 0.0)
 
     def class_sums(self, pixels: NDArray[np.uint8]) -> Int64:
         """The machine's class sums: uint8 (N, C, H, W) -> int64 (N, classes)."""
