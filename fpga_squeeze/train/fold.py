@@ -14,7 +14,7 @@ from torch import nn
 
 from fpga_squeeze import passes
 from fpga_squeeze.errors import InputError
-from fpga_squeeze.ir import F64, Conv, Graph
+from fpga_squeeze.ir import F64, Graph
 from fpga_squeeze.load.preprocess import Preprocess
 from fpga_squeeze.load.squeezenet import build_graph
 from fpga_squeeze.load.state_dict import Tensors, paper_names, take_weights
@@ -34,7 +34,13 @@ def lowered_graph(model: SqueezeNet, preprocess: Preprocess) -> Graph:
 
 
 def lowered_parameters(model: SqueezeNet, preprocess: Preprocess) -> Lowered:
-    """The same weights and biases in float32, differentiable with respect to the module's parameters."""
+    """The same weights and biases in float32, differentiable with respect to the module's parameters.
+
+    Raises InputError for a module with BatchNorm.
+    """
+    normalized = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    if normalized:
+        raise InputError(f"--qat: {model.arch} has BatchNorm ({normalized[0]}), which is trained in floating point only; use a network without, or PTQ")
     result: Lowered = {}
     for i, (name, conv) in enumerate(_convolutions(model)):
         assert conv.bias is not None
@@ -100,11 +106,6 @@ def new_model(arch: Arch, classes: int, channels: int, init: Tensors | None, whe
         raise InputError(f"{where}: its first layer takes {found} channels, the preprocessing gives {channels}")
     model.load_state_dict(state)
     return model, replaced
-
-
-def conv_count(graph: Graph) -> int:
-    """How many convolutions a graph has."""
-    return sum(isinstance(n.op, Conv) for n in graph.nodes)
 
 
 def _convolutions(model: SqueezeNet) -> tuple[tuple[str, nn.Conv2d], ...]:
