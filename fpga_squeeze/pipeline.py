@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from fpga_squeeze.quantize import store
 from fpga_squeeze.quantize.calibrate import calibrate
 from fpga_squeeze.quantize.prescribed import quantize_prescribed
 from fpga_squeeze.quantize.ptq import QuantOptions, quantize
-from fpga_squeeze.quantize.qgraph import QuantGraph
+from fpga_squeeze.quantize.qgraph import QAdd, QConv, QuantGraph
 from fpga_squeeze.report import budget as budget_report
 from fpga_squeeze.report import performance as performance_report
 from fpga_squeeze.report import resources as resources_report
@@ -143,8 +144,8 @@ def quantize_model(model: Path, calibration: str | None, config: ExportConfig, p
     loaded = load_model(model, load_options(config))
     graph = passes.lower(loaded.graph, loaded.preprocess)
     if loaded.prescribed is not None:
-        _check_no_widths(model, config)
         qgraph = quantize_prescribed(graph, loaded.prescribed)
+        _check_widths(model, config, qgraph)
         return Quantized(loaded, graph, qgraph, _calibration_images(calibration or RANDOM, loaded.preprocess, progress))
     if calibration is None:
         raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
@@ -156,14 +157,20 @@ def quantize_model(model: Path, calibration: str | None, config: ExportConfig, p
     return Quantized(loaded, graph, quantize(graph, calibrated, QuantOptions(config.weight_bits, config.act_bits, config.layer_bits)), images)
 
 
-def _check_no_widths(model: Path, config: ExportConfig) -> None:
+def _widths(qgraph: QuantGraph) -> dict[str, Any]:
+    """The options that would ask for the widths of a graph: the commonest weight bits, the layers that differ, the widest activation."""
+    bits = {n.name: n.op.weight_bits for n in qgraph.nodes if isinstance(n.op, QConv)}
+    commonest = max(sorted(set(bits.values())), key=list(bits.values()).count)
+    others = tuple((name, b) for name, b in bits.items() if b != commonest)
+    return {"weight_bits": commonest, "act_bits": max(n.fmt.bits for n in qgraph.nodes if isinstance(n.op, QConv | QAdd)), "layer_bits": others}
+
+
+def _check_widths(model: Path, config: ExportConfig, qgraph: QuantGraph) -> None:
+    """Options that ask for other widths than the model brings along are not ignored."""
     default = ExportConfig()
-    for option, given, usual in (
-        ("--weight-bits", config.weight_bits, default.weight_bits),
-        ("--act-bits", config.act_bits, default.act_bits),
-        ("--layer-bits", config.layer_bits, default.layer_bits),
-    ):
-        if given != usual:
+    for key, own in _widths(qgraph).items():
+        if getattr(config, key) not in (own, getattr(default, key)):
+            option = f"--{key.replace('_', '-')}"
             raise InputError(f"{option}: {model.name} brings its number formats along, which are taken as they are; leave the option out")
 
 
@@ -243,6 +250,8 @@ def _model_files(graph: Graph, qgraph: QuantGraph, plan: FoldPlan, loaded: Loade
     files["model/folding.json"] = folding.folding_to_json(plan).encode()
     files["model/preprocess.json"] = loaded.preprocess.to_json().encode()
     own = "folding.json" if config.folding else None
+    if loaded.prescribed is not None:
+        config = replace(config, **_widths(qgraph))
     resolved = replace(config, arch=loaded.arch, input_size=loaded.preprocess.size, preprocess="preprocess.json", folding=own)
     files["model/build.toml"] = resolved.to_toml().encode()
     return files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -15,9 +15,11 @@ from fpga_squeeze.hardware.search import NAMES
 from fpga_squeeze.pipeline import ExportResult
 from fpga_squeeze.report.whatif import WhatIf
 from fpga_squeeze.terminal import bytes_text, console, table
-from fpga_squeeze.train.loop import TrainResult
 from fpga_squeeze.verify.checks import Verification, VerifyOptions
 from fpga_squeeze.zoo import embedded_images, embedded_model_path
+
+if TYPE_CHECKING:
+    from fpga_squeeze.train.loop import TrainResult
 
 DEMO_FRAMES = 10
 DEMO_FPS = 20_000.0

@@ -155,7 +155,8 @@ def test_the_pipeline_takes_the_formats_of_the_model(monkeypatch: pytest.MonkeyP
     same(with_images.qgraph, without.qgraph)
     same(without.qgraph, quantize_prescribed(without.graph, prescribed))
     assert (len(with_images.images.pixels), len(without.images.pixels)) == (100, pipeline.RANDOM_IMAGES)
-    for config in (ExportConfig(weight_bits=5), ExportConfig(act_bits=7), ExportConfig(layer_bits=(("conv1", 8),))):
+    same(without.qgraph, pipeline.quantize_model(path, None, ExportConfig(weight_bits=5)).qgraph)
+    for config in (ExportConfig(weight_bits=6), ExportConfig(act_bits=7), ExportConfig(layer_bits=(("conv1", 8),))):
         with pytest.raises(InputError, match="brings its number formats along"):
             pipeline.quantize_model(path, None, config)
 

@@ -136,7 +136,8 @@ def test_qat_model_exports_exactly_as_trained(data: Path, val: Path, tmp_path: P
     assert {n.op.weight_bits for n in convolutions if isinstance(n.op, QConv)} == {4} and {n.fmt.bits for n in convolutions} == {6}
     evaluation = run_cli("evaluate", export, val, "--json")
     assert json.loads(evaluation.out)["fixed"]["top1"] == body["val_top1"], "training measured the machine itself"
-    # export again from its own build.toml: the preprocessing it names is the one trained with
+    # export again from its own build.toml: the widths and the preprocessing it names are those trained with
+    assert "weight_bits = 4\nact_bits = 6" in (export / "model/build.toml").read_text()
     again = run_cli("export", out / "model.pt", "-o", tmp_path / "again", "--config", export / "model/build.toml")
     assert again.code == 0 and (tmp_path / "again/model/weights.npz").read_bytes() == (export / "model/weights.npz").read_bytes()
 

@@ -151,7 +151,7 @@ class _Training:
             sums = [sums[0] + loss * count, sums[1] + hits]
             state.step += 1
             self.steps += 1
-            self.progress(f"epoch {state.epoch + 1}/{options.epochs}", state.step, len(whole))
+            self.progress("train", state.epoch * len(whole) + state.step, options.epochs * len(whole))
             if options.checkpoint_steps and state.step % options.checkpoint_steps == 0 and state.step < len(whole):
                 state.sums = setup.group.gather(sums)
                 self._save_checkpoint()
