@@ -173,6 +173,56 @@ def test_without_equalizing_weights_stay_as_they_are() -> None:
     assert (net.class_sums(pixels).argmax(1) == labels).mean() > 0.9, "the formats fit this network"
 
 
+MEMBERS = (
+    "squeezenet1_1", "squeezenet1_1_bypass", "squeezenet1_1_complex_bypass",
+    "custom:base_e=16,incr_e=8,sr=0.25,stem=1.1,bypass=complex,batch_norm=true", "custom:base_e=16,incr_e=8,sr=0.25,stem=1.0,bypass=simple,batch_norm=true",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_every_member_of_the_family_is_exact_after_training(name: str, tmp_path: Path) -> None:
+    try:
+        arch = find_arch(name)
+    except InputError:
+        pytest.skip(f"the family has no {name}")
+    torch.manual_seed(2)
+    preprocess = preset("torchvision", 48, 3)
+    model = SqueezeNet(arch, classes=6)
+    rng = np.random.default_rng(8)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.weight, 1.0, 0.6)  # some negative
+            torch.nn.init.normal_(module.running_mean, 0.0, 0.5)  # type: ignore[arg-type]
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+    pixels = rng.integers(0, 256, size=(6, 3, 48, 48), dtype=np.uint8)
+    graph = lowered_graph(model, preprocess)
+    for layer, (weight, bias) in lowered_parameters(model, preprocess).items():
+        op = graph[layer].op
+        assert isinstance(op, Conv)
+        np.testing.assert_allclose(weight.detach().numpy(), op.weight, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(bias.detach().numpy(), op.bias, rtol=1e-4, atol=1e-4)
+    x = torch.from_numpy(pixels).float()
+    before = FloatModel(graph).run(x)
+    net = QatNetwork(model, preprocess, choose_prescribed(model, preprocess, pixels, QuantOptions(4), equalize=True))
+    after = FloatModel(lowered_graph(model, preprocess)).run(x)
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
+    optimizer = torch.optim.SGD(net.parameters(), 1e-4)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (net(x).linear - 1.0).square().mean().backward()
+        assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+        net.block_saturated()
+        optimizer.step()
+    sums = net.class_sums(pixels)
+    save_model(tmp_path / "model.pt", model.state_dict(), arch.name, preprocess, tuple("abcdef"), net.prescribed)
+    exported = pipeline.quantize_model(tmp_path / "model.pt", None, ExportConfig())
+    assert exported.loaded.arch == name or name.startswith("custom:")
+    assert np.array_equal(sums, FastSimulator(exported.qgraph).run(pixels)) and sums.any()
+    # and the file is a beginning for another training: the same weights in a new module, but for conv10
+    again, new_head = new_model(arch, 9, 3, read_tensors(tmp_path / "model.pt"))
+    assert new_head and all(torch.equal(v, model.state_dict()[k]) for k, v in again.state_dict().items() if not k.startswith("classifier"))
+
+
 def test_requantizing_rounds_half_to_even_and_clamps_gradients() -> None:
     fmt = TensorFormat(4, 1, signed=False)  # 0 ... 15 half steps
     x = torch.tensor([-1.0, 0.0, 0.25, 0.75, 1.25, 7.5, 8.0, 3.1], requires_grad=True)

@@ -6,6 +6,7 @@ back through the folded preprocessing, and a test holds the two together.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,37 +35,32 @@ def lowered_graph(model: SqueezeNet, preprocess: Preprocess) -> Graph:
 
 
 def lowered_parameters(model: SqueezeNet, preprocess: Preprocess) -> Lowered:
-    """The same weights and biases in float32, differentiable with respect to the module's parameters.
-
-    Raises InputError for a module with BatchNorm.
-    """
-    normalized = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
-    if normalized:
-        raise InputError(f"--qat: {model.arch} has BatchNorm ({normalized[0]}), which is trained in floating point only; use a network without, or PTQ")
+    """The same weights and biases in float32, differentiable with respect to the module's parameters; batch normalization at its running statistics."""
     result: Lowered = {}
-    for i, (name, conv) in enumerate(_convolutions(model)):
-        assert conv.bias is not None
-        weight, bias = conv.weight, conv.bias
+    for i, layer in enumerate(_layers(model)):
+        weight, bias = layer.conv.weight, layer.bias()
+        if layer.norm is not None:
+            gain = layer.norm.weight * torch.rsqrt(layer.variance() + layer.norm.eps)
+            weight, bias = weight * gain.view(-1, 1, 1, 1), (bias - layer.mean()) * gain + layer.norm.bias
         if i == 0:
             weight, bias = _fold_preprocess(weight, bias, preprocess)
-        result[name] = (weight, bias)
+        result[layer.name] = (weight, bias)
     return result
 
 
-def weight_gradients(model: SqueezeNet, preprocess: Preprocess) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
-    """(convolution, its weight as the lowered graph has it but with the module's channel order, the gradient of the module's own weight).
-
-    Folding multiplies by positive factors only, so a gradient has the same sign on either side.
+def weight_gradients(model: SqueezeNet, preprocess: Preprocess) -> list[tuple[str, torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """(convolution, its weight as the lowered graph has it but with the module's channel order, the gradient of the module's own weight, and the sign
+    (OC, 1, 1, 1) with which that gradient acts on the lowered weight: -1 where batch normalization multiplies by a negative scale).
     """
+    lowered = lowered_parameters(model, preprocess)
     result = []
-    for i, (name, conv) in enumerate(_convolutions(model)):
-        weight, gradient = conv.weight, conv.weight.grad
-        assert gradient is not None and conv.bias is not None
-        if i == 0:
-            weight, _ = _fold_preprocess(weight, conv.bias, preprocess)
-            if preprocess.order == "BGR":
-                weight = weight.flip(1)  # back to the module's order
-        result.append((name, weight, gradient))
+    for i, layer in enumerate(_layers(model)):
+        weight, gradient = lowered[layer.name][0], layer.conv.weight.grad
+        assert gradient is not None
+        if i == 0 and preprocess.order == "BGR":
+            weight = weight.flip(1)
+        sign = torch.sign(layer.norm.weight) if layer.norm is not None else torch.ones(len(weight), device=weight.device)
+        result.append((layer.name, weight, gradient, sign.view(-1, 1, 1, 1)))
     return result
 
 
@@ -74,12 +70,15 @@ def rescale_module(model: SqueezeNet, graph: Graph, scales: dict[str, F64]) -> N
     The factors of the image and of the scores must be 1, as calibration leaves them.
     """
     with torch.no_grad():
-        for name, conv in _convolutions(model):
-            made, read = scales[name], scales[graph[name].inputs[0]]
-            assert conv.bias is not None
-            factor = torch.from_numpy(made[:, None] / read[None, :])[:, :, None, None]
-            conv.weight.copy_((conv.weight.to("cpu", torch.float64) * factor).to(torch.float32))
-            conv.bias.copy_((conv.bias.to("cpu", torch.float64) * torch.from_numpy(made)).to(torch.float32))
+        for layer in _layers(model):
+            made, read = scales[layer.name], scales[graph[layer.name].inputs[0]]
+            if layer.norm is not None:  # what the convolution itself makes keeps its scale, and so do the running statistics
+                for parameter in (layer.norm.weight, layer.norm.bias):
+                    _multiply(parameter, made)
+                made = np.ones_like(made)
+            elif layer.conv.bias is not None:
+                _multiply(layer.conv.bias, made)
+            _multiply(layer.conv.weight, (made[:, None] / read[None, :])[:, :, None, None])
 
 
 def new_model(arch: Arch, classes: int, channels: int, init: Tensors | None, where: str = "--init") -> tuple[SqueezeNet, bool]:
@@ -92,29 +91,69 @@ def new_model(arch: Arch, classes: int, channels: int, init: Tensors | None, whe
         return model, True
     take_weights(Path(where), init, arch)  # every tensor is there, fits and is finite
     modules = {shape.name: shape.torchvision_prefix for shape in conv_shapes(arch)}
-    state: Tensors = {}
-    for key, name in paper_names(init, arch).items():
-        layer, _, leaf = name.rpartition(".")
-        state[f"{modules[layer]}.{leaf}"] = init[key].to(torch.float32)
+    modules |= {layer.norm_name: layer.norm_path for layer in _layers(model) if layer.norm is not None}
     own = model.state_dict()
     head = modules["conv10"]
-    replaced = state[f"{head}.weight"].shape[0] != classes
+    state = dict(own)  # for what a file may lack: the counters of batch normalization
+    found: Tensors = {}
+    for key, name in paper_names(init, arch).items():
+        layer_name, _, leaf = name.rpartition(".")
+        found[f"{modules[layer_name]}.{leaf}"] = init[key] if leaf == "num_batches_tracked" else init[key].to(torch.float32)
+    for layer in _layers(model):
+        bias = found.pop(f"{layer.path}.bias") if layer.norm is not None and f"{layer.path}.bias" in found else None
+        if bias is not None:  # a bias ahead of batch normalization only shifts the mean
+            found[f"{layer.norm_path}.running_mean"] = found[f"{layer.norm_path}.running_mean"] - bias
+    channels_found = found["features.0.weight"].shape[1]
+    if channels_found != channels:
+        raise InputError(f"{where}: its first layer takes {channels_found} channels, the preprocessing gives {channels}")
+    replaced = found[f"{head}.weight"].shape[0] != classes
     if replaced:
-        state.update({f"{head}.{leaf}": own[f"{head}.{leaf}"] for leaf in ("weight", "bias")})
-    found = state["features.0.weight"].shape[1]
-    if found != channels:
-        raise InputError(f"{where}: its first layer takes {found} channels, the preprocessing gives {channels}")
+        found = {key: value for key, value in found.items() if not key.startswith(f"{head}.")}
+    state.update(found)
     model.load_state_dict(state)
     return model, replaced
 
 
-def _convolutions(model: SqueezeNet) -> tuple[tuple[str, nn.Conv2d], ...]:
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """A convolution of the module and the batch normalization behind it; `path`: its module's, `norm_name`: the paper's for the normalization."""
+
+    name: str
+    path: str
+    conv: nn.Conv2d
+    norm_name: str
+    norm_path: str
+    norm: nn.BatchNorm2d | None
+
+    def bias(self) -> torch.Tensor:
+        """The convolution's bias, zeros where it has none."""
+        return self.conv.bias if self.conv.bias is not None else torch.zeros(self.conv.out_channels, device=self.conv.weight.device)
+
+    def mean(self) -> torch.Tensor:
+        """Running mean of the normalization."""
+        assert self.norm is not None and self.norm.running_mean is not None
+        return self.norm.running_mean
+
+    def variance(self) -> torch.Tensor:
+        """Running variance of the normalization."""
+        assert self.norm is not None and self.norm.running_var is not None
+        return self.norm.running_var
+
+
+def _layers(model: SqueezeNet) -> tuple[_Layer, ...]:
     found = []
     for shape in conv_shapes(find_arch(model.arch)):
         conv = model.get_submodule(shape.torchvision_prefix)
         assert isinstance(conv, nn.Conv2d)
-        found.append((shape.name, conv))
+        norm_path = str(getattr(shape, "norm_prefix", None) or "")
+        norm = model.get_submodule(norm_path) if norm_path else None
+        assert norm is None or isinstance(norm, nn.BatchNorm2d)
+        found.append(_Layer(shape.name, shape.torchvision_prefix, conv, str(getattr(shape, "norm", "")), norm_path, norm))
     return tuple(found)
+
+
+def _multiply(parameter: torch.Tensor, factor: F64) -> None:
+    parameter.copy_((parameter.to("cpu", torch.float64) * torch.from_numpy(factor)).to(torch.float32))
 
 
 def _fold_preprocess(weight: torch.Tensor, bias: torch.Tensor, preprocess: Preprocess) -> tuple[torch.Tensor, torch.Tensor]:

@@ -154,12 +154,12 @@ class QatNetwork(nn.Module):
         """Between backward and the optimizer's step: no gradient where it would move a saturated weight further out of its range."""
         assert self._trained is not None
         with torch.no_grad():
-            for name, real, gradient in weight_gradients(self.model, self.preprocess):
+            for name, real, gradient, sign in weight_gradients(self.model, self.preprocess):
                 op = self._trained[name].op
                 assert isinstance(op, QConv)
                 steps = torch.from_numpy(np.exp2(-op.weight_frac.astype(np.float64))).to(real).view(-1, 1, 1, 1)
                 off = real / steps - torch.from_numpy(op.weight).to(real)
-                gradient.masked_fill_(((off > 0.5) & (gradient < 0)) | ((off < -0.5) & (gradient > 0)), 0.0)
+                gradient.masked_fill_(((off > 0.5) & (gradient * sign < 0)) | ((off < -0.5) & (gradient * sign > 0)), 0.0)
 
     def class_sums(self, pixels: NDArray[np.uint8]) -> Int64:
         """The machine's class sums: uint8 (N, C, H, W) -> int64 (N, classes)."""
