@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fpga_squeeze import pipeline
+from fpga_squeeze import parallel, pipeline
 from fpga_squeeze.emit import writer
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.load.images import labelled, load_files
@@ -16,10 +18,12 @@ from fpga_squeeze.pipeline import Export, Progress, no_progress
 from fpga_squeeze.report import whatif
 from fpga_squeeze.report.performance import measured
 from fpga_squeeze.report.whatif import WhatIf
-from fpga_squeeze.simulate.evaluate import EvaluationResult, LayerSqnr, layer_sqnr, top_k
-from fpga_squeeze.simulate.evaluate import evaluate as run_evaluation
+from fpga_squeeze.simulate.evaluate import EvaluationResult, LayerSqnr, count_hits, layer_sqnr, merge, top_k
 from fpga_squeeze.simulate.fast import FastSimulator
 from fpga_squeeze.verify.checks import Verification, VerifyOptions, verify_export
+
+if TYPE_CHECKING:
+    from fpga_squeeze.train.loop import TrainResult
 
 REPORTS = ("memory_budget", "resources", "performance", "layers", "accuracy", "verification")
 
@@ -89,21 +93,29 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
 
 
 def evaluate(out: Path, folder: Path, labels: Path | None, limit: int | None, progress: Progress = no_progress) -> EvaluationReport:
-    """Float and fixed accuracy on labelled images; also written to report/accuracy.json."""
+    """Float and fixed accuracy on labelled images, shared out among torchrun's processes; the writer's is also written to report/accuracy.json.
+
+    Every process returns the same figures; the layers' ratios are the writer's alone.
+    """
     opened = pipeline.open_export(out)
     classes = opened.qgraph[opened.qgraph.output].shape[0]
     samples = labelled(folder, labels)
     wrong = [(p, c) for p, c in samples if not 0 <= c < classes]
     if wrong:
         raise InputError(f"{wrong[0][0].name}: class {wrong[0][1]} was read from it, the network has classes 0 to {classes - 1}; check the labels")
-    result = run_evaluation(
-        opened.float_graph,
-        opened.qgraph,
-        opened.preprocess,
-        samples[:limit],
-        progress=lambda done, total: progress("evaluate", done, total),
-    )
-    few = load_files(tuple(path for path, _ in samples[:limit]), opened.preprocess, pipeline.SQNR_IMAGES)
+    chosen = samples[:limit]
+    with parallel.process_group() as group:
+        mine = count_hits(
+            opened.float_graph,
+            opened.qgraph,
+            opened.preprocess,
+            group.share(chosen),
+            progress=lambda done, total: progress("evaluate", done, total),
+        )
+        result = merge(group.gather(mine)).result()
+    if not group.is_writer:
+        return EvaluationReport(result, ())
+    few = load_files(tuple(path for path, _ in chosen), opened.preprocess, pipeline.SQNR_IMAGES)
     report = EvaluationReport(result, layer_sqnr(opened.float_graph, opened.qgraph, few.pixels))
     writer.write_report(opened.out, "report/accuracy.json", report.to_json())
     return report
@@ -155,10 +167,14 @@ def report(out: Path) -> dict[str, object]:
     return body
 
 
-def train(path: Path, epochs: int | None, seed: int, progress: Progress = no_progress) -> dict[str, object]:
-    """Train the digit network and write its weights to `path`."""
+def train(path: Path, epochs: int | None, seed: int, other: Mapping[str, object], progress: Progress = no_progress) -> dict[str, object]:
+    """Train the digit network and write its weights to `path`. Raises InputError for options (`other`) that only a training with --data takes."""
     from fpga_squeeze.zoo.train import DEFAULT_EPOCHS, train_digits
 
+    if other:
+        raise InputError(f"--{next(iter(other)).replace('_', '-')}: needs --data, a folder with one sub-folder of images a class")
+    if parallel.environment().world > 1:
+        raise InputError("the digit network is trained by one process; start it without torchrun, or give --data")
     result = train_digits(path, epochs or DEFAULT_EPOCHS, seed, lambda done, total, _: progress("train", done, total))
     return {
         "file": str(path),
@@ -168,3 +184,13 @@ def train(path: Path, epochs: int | None, seed: int, progress: Progress = no_pro
         "accuracy_percent": result.accuracy_percent,
         "losses": list(result.losses),
     }
+
+
+def train_folder(options: dict[str, Any], progress: Progress = no_progress) -> TrainResult:
+    """Train on a folder of images with the fields of TrainOptions, on all of torchrun's processes."""
+    from fpga_squeeze.train.loop import train as run_training
+    from fpga_squeeze.train.options import TrainOptions
+
+    checked = TrainOptions(**options)
+    with parallel.process_group(use_gpu=True) as group:
+        return run_training(checked, group, progress)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,9 @@ from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
 from fpga_squeeze.load.preprocess import Preprocess
 from fpga_squeeze.quantize import store
 from fpga_squeeze.quantize.calibrate import calibrate
+from fpga_squeeze.quantize.prescribed import quantize_prescribed
 from fpga_squeeze.quantize.ptq import QuantOptions, quantize
-from fpga_squeeze.quantize.qgraph import QuantGraph
+from fpga_squeeze.quantize.qgraph import QAdd, QConv, QuantGraph
 from fpga_squeeze.report import budget as budget_report
 from fpga_squeeze.report import performance as performance_report
 from fpga_squeeze.report import resources as resources_report
@@ -134,21 +136,42 @@ def export(
 
 
 def quantize_model(model: Path, calibration: str | None, config: ExportConfig, progress: Progress = no_progress) -> Quantized:
-    """load -> passes -> calibrate -> quantize.
+    """load -> passes -> calibrate -> quantize. A model that prescribes its formats is quantized as it says; images then serve as test frames only.
 
     Raises:
-        InputError: bad model, images or options, or no calibration images named.
+        InputError: bad model, images or options, or no calibration images named for a model that needs them.
     """
-    if calibration is None:
-        raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
     loaded = load_model(model, load_options(config))
     graph = passes.lower(loaded.graph, loaded.preprocess)
+    if loaded.prescribed is not None:
+        qgraph = quantize_prescribed(graph, loaded.prescribed)
+        _check_widths(model, config, qgraph)
+        return Quantized(loaded, graph, qgraph, _calibration_images(calibration or RANDOM, loaded.preprocess, progress))
+    if calibration is None:
+        raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
     images = _calibration_images(calibration, loaded.preprocess, progress)
     calibrated = calibrate(graph, images.pixels, progress=lambda done, total: progress("calibrate", done, total))
     progress("quantize", 0, 0)
     # The same function with equalized channels: what the fixed-point tensors are compared with.
     graph = calibrated.graph
     return Quantized(loaded, graph, quantize(graph, calibrated, QuantOptions(config.weight_bits, config.act_bits, config.layer_bits)), images)
+
+
+def _widths(qgraph: QuantGraph) -> dict[str, Any]:
+    """The options that would ask for the widths of a graph: the commonest weight bits, the layers that differ, the widest activation."""
+    bits = {n.name: n.op.weight_bits for n in qgraph.nodes if isinstance(n.op, QConv)}
+    commonest = max(sorted(set(bits.values())), key=list(bits.values()).count)
+    others = tuple((name, b) for name, b in bits.items() if b != commonest)
+    return {"weight_bits": commonest, "act_bits": max(n.fmt.bits for n in qgraph.nodes if isinstance(n.op, QConv | QAdd)), "layer_bits": others}
+
+
+def _check_widths(model: Path, config: ExportConfig, qgraph: QuantGraph) -> None:
+    """Options that ask for other widths than the model brings along are not ignored."""
+    default = ExportConfig()
+    for key, own in _widths(qgraph).items():
+        if getattr(config, key) not in (own, getattr(default, key)):
+            option = f"--{key.replace('_', '-')}"
+            raise InputError(f"{option}: {model.name} brings its number formats along, which are taken as they are; leave the option out")
 
 
 def choose_plan(qgraph: QuantGraph, config: ExportConfig, device: Device | None) -> Found:
@@ -227,6 +250,8 @@ def _model_files(graph: Graph, qgraph: QuantGraph, plan: FoldPlan, loaded: Loade
     files["model/folding.json"] = folding.folding_to_json(plan).encode()
     files["model/preprocess.json"] = loaded.preprocess.to_json().encode()
     own = "folding.json" if config.folding else None
+    if loaded.prescribed is not None:
+        config = replace(config, **_widths(qgraph))
     resolved = replace(config, arch=loaded.arch, input_size=loaded.preprocess.size, preprocess="preprocess.json", folding=own)
     files["model/build.toml"] = resolved.to_toml().encode()
     return files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -17,6 +17,9 @@ from fpga_squeeze.report.whatif import WhatIf
 from fpga_squeeze.terminal import bytes_text, console, table
 from fpga_squeeze.verify.checks import Verification, VerifyOptions
 from fpga_squeeze.zoo import embedded_images, embedded_model_path
+
+if TYPE_CHECKING:
+    from fpga_squeeze.train.loop import TrainResult
 
 DEMO_FRAMES = 10
 DEMO_FPS = 20_000.0
@@ -47,7 +50,10 @@ def export_text(result: ExportResult) -> None:
     for path, reason in result.images.skipped:
         terminal.warn(f"calibration image {path.name} skipped: {reason}")
     skipped = f", {len(result.images.skipped)} skipped" if result.images.skipped else ""
-    out.print(f"Calibrated on {result.images.pixels.shape[0]} images{skipped}.")
+    if result.loaded.prescribed is not None:
+        out.print("Number formats: as the model brings them along.")
+    else:
+        out.print(f"Calibrated on {result.images.pixels.shape[0]} images{skipped}.")
     budget = result.budget
     kinds = ", ".join(f"{kind.replace('_', ' ')} {bytes_text(count)}" for kind, count in budget.by_kind.items())
     share = 100 * budget.total_bytes / budget.budget_bytes
@@ -254,6 +260,22 @@ def train_text(result: dict[str, Any]) -> None:
         f"Trained {result['epochs']} epochs on {result['train_count']:,} digits: {result['accuracy_percent']:.1f}% of {result['test_count']:,} held-out digits "
         f"are right. Weights: {result['file']}"
     )
+
+
+def train_folder_text(result: TrainResult) -> None:
+    """What was trained, how good it is, and what to do with it."""
+    last = result.rows[-1]
+    out = console()
+    head = "a new conv10" if result.new_head else "the given conv10"
+    out.print(
+        f"Trained {result.arch} ({result.parameters:,} parameters, {head}, {len(result.classes)} classes) for {last.epoch} epochs "
+        f"on {result.train_count:,} images: loss {last.train_loss:.4f}, top-1 {last.train_top1:.2f}%."
+    )
+    if last.val_top1 is not None and last.val_top5 is not None:
+        out.print(f"Validation on {result.val_count:,} images: top-1 {last.val_top1:.2f}%, top-5 {last.val_top5:.2f}%.")
+    if result.processes > 1:
+        out.print(f"{result.processes} processes; each hands in {result.bytes_per_step:,} bytes of gradients a step.")
+    out.print(f"Model: {result.model} (fpga-squeeze export takes it); log and checkpoint beside it.")
 
 
 def demo(folder: Path) -> bool:

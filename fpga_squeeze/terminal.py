@@ -31,9 +31,9 @@ def warn(message: str) -> None:
 
 
 @contextmanager
-def progress_bars() -> Iterator[ProgressCallback]:
-    """A progress callback that draws one bar a step on stderr; silent when stderr is no terminal."""
-    if not sys.stderr.isatty():
+def progress_bars(shown: bool = True) -> Iterator[ProgressCallback]:
+    """A progress callback that draws one bar a step on stderr; silent when stderr is no terminal, or not to be `shown` by this process."""
+    if not shown or not sys.stderr.isatty():
         yield no_progress
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

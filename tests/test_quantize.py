@@ -5,11 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quant_graphs import fire_network
+from quant_graphs import bypass_network, fire_network
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import TensorFormat
-from fpga_squeeze.ir import Add, Concat, Conv, GlobalAveragePool, Graph, GraphBuilder, Input, MaxPool, Relu
+from fpga_squeeze.ir import Concat, Conv, GlobalAveragePool, Graph, GraphBuilder, Input, MaxPool, Relu
 from fpga_squeeze.quantize.calibrate import Calibration, calibrate
 from fpga_squeeze.quantize.equalize import channel_scales, rescale
 from fpga_squeeze.quantize.formats import best_format, squared_error
@@ -32,18 +32,6 @@ def quantized(graph: Graph, options: QuantOptions | None = None, pixels: np.ndar
     qgraph = quantize(graph, calibration, options or QuantOptions())
     verify_quantized(qgraph)
     return calibration, qgraph
-
-
-def bypass_network(relu: bool) -> Graph:
-    """Two branches of very different scale, added; signed where `relu` is False."""
-    rng = np.random.default_rng(3)
-    b = GraphBuilder()
-    x = b.add("image", Input((3, 9, 9)), ())
-    a = b.add("a", Conv(rng.standard_normal((6, 3, 3, 3)) / 300, rng.standard_normal(6) * 0.1, 1, (1,) * 4, relu), (x,))
-    c = b.add("c", Conv(rng.standard_normal((6, 3, 1, 1)) / 10, rng.standard_normal(6), 1, (0,) * 4, relu), (x,))
-    x = b.add("add", Add(relu), (a, c))
-    x = b.add("conv10", Conv(rng.standard_normal((5, 6, 1, 1)), np.zeros(5), relu=True), (x,))
-    return b.build(b.add("sum", GlobalAveragePool(), (x,)))
 
 
 def test_contract_of_a_fire_network() -> None:

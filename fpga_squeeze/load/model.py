@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.ir import Graph
 from fpga_squeeze.load.preprocess import Preprocess, read_preprocess
 from fpga_squeeze.load.squeezenet import build_graph
-from fpga_squeeze.load.state_dict import Tensors, mismatch, read_tensors, take_weights
+from fpga_squeeze.load.state_dict import Tensors, mismatch, read_model_file, take_weights
+from fpga_squeeze.load.trained import Trained, read_trained
+from fpga_squeeze.prescribed import Prescribed
 from fpga_squeeze.zoo.arch import ARCHS, Arch, ConvSpec, find_arch
 
 _MAX_INPUT_SIZE = 2048
@@ -32,13 +34,17 @@ class LoadOptions:
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """`graph` is unfused float and takes the normalized tensor that `preprocess.normalize` gives; `assumptions` are plain sentences."""
+    """`graph` is unfused float and takes the normalized tensor that `preprocess.normalize` gives; `assumptions` are plain sentences.
+
+    `prescribed`: number formats that the model brings along, to be taken as they are; None where they are to be chosen by calibration.
+    """
 
     graph: Graph
     preprocess: Preprocess
     arch: str
     classes: int
     assumptions: tuple[str, ...]
+    prescribed: Prescribed | None = None
 
 
 def load_model(path: Path | str, options: LoadOptions | None = None) -> LoadedModel:
@@ -50,16 +56,38 @@ def load_model(path: Path | str, options: LoadOptions | None = None) -> LoadedMo
     path = Path(path)
     chosen = options if options is not None else LoadOptions()
     _check_options(chosen)
-    tensors = read_tensors(path)
+    tensors, data = read_model_file(path)
+    trained = read_trained(path, data)
+    if trained is not None and chosen.arch == "auto":
+        chosen = replace(chosen, arch=trained.arch)
     arch = find_arch(chosen.arch) if chosen.arch != "auto" else infer_arch(path, tensors)
     weights = take_weights(path, tensors, arch)
     channels = weights[arch.layers[0].name].weight.shape[1]
     classes = weights["conv10"].weight.shape[0]
-    preprocess = read_preprocess(chosen.preprocess or arch.preprocess, chosen.input_size, arch.input_size, channels)
+    preprocess = _preprocess(path, chosen, arch, trained, channels)
     ceil_mode = arch.ceil_mode if chosen.ceil_mode is None else chosen.ceil_mode
     conv10_padding = 0 if chosen.conv10_padding is None else chosen.conv10_padding
     graph = build_graph(arch, weights, preprocess.size, ceil_mode, conv10_padding)
-    return LoadedModel(graph, preprocess, arch.name, classes, _assumptions(arch, chosen, preprocess, ceil_mode))
+    prescribed = trained.prescribed if trained is not None else None
+    if trained is not None:  # said by the file, hence not assumed
+        chosen = replace(chosen, input_size=preprocess.size, preprocess=preprocess.name, conv10_padding=conv10_padding)
+    return LoadedModel(graph, preprocess, arch.name, classes, _assumptions(arch, chosen, preprocess, ceil_mode), prescribed)
+
+
+def _preprocess(path: Path, options: LoadOptions, arch: Arch, trained: Trained | None, channels: int) -> Preprocess:
+    """The options', else the training's, else the arch's own. Prescribed formats only fit the preprocessing that they were trained with."""
+    if trained is None:
+        return read_preprocess(options.preprocess or arch.preprocess, options.input_size, arch.input_size, channels)
+    known = trained.preprocess
+    if known.channels != channels:
+        raise InputError(f"{path}: was trained on {known.channels} channels but its first layer takes {channels}")
+    found = known if options.input_size is None else known.resized(options.input_size)
+    if options.preprocess is not None:
+        found = read_preprocess(options.preprocess, options.input_size, known.size, channels)
+    same = (found.order, found.scale, found.mean, found.std) == (known.order, known.scale, known.mean, known.std)
+    if trained.prescribed is not None and not same:
+        raise InputError(f"--preprocess {options.preprocess}: the number formats in {path} were trained with {known.name}; leave the option out")
+    return found
 
 
 def infer_arch(path: Path, tensors: Tensors) -> Arch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +85,12 @@ class Preprocess:
             InputError: not an image, damaged, too large, or deeper than 8 bits a channel.
         """
         if not isinstance(image, Image.Image):
-            with _open(Path(image)) as opened:
+            with open_image(Path(image)) as opened:
                 return self.pixels(opened)
-        return np.ascontiguousarray(_to_array(self._crop(self._convert(image))))
+        return np.ascontiguousarray(_to_array(self._crop(self.convert(image))))
 
-    def _convert(self, image: Image.Image) -> Image.Image:
+    def convert(self, image: Image.Image) -> Image.Image:
+        """The picture in the mode that `order` asks for: RGB, or L for one channel. Raises InputError for more than 8 bits a channel."""
         if image.mode in _DEEP_MODES:
             raise InputError(f"the image has pixel mode {image.mode}, expected 8 bits a channel; convert it first")
         if image.mode == "P" and "transparency" in image.info:
@@ -116,6 +117,10 @@ class Preprocess:
             raw = pixels[:, self.rgb_index(c)].astype(np.float64)
             out[:, c] = (raw * self.scale - self.mean[c]) / self.std[c]
         return torch.from_numpy(out)
+
+    def resized(self, size: int) -> Preprocess:
+        """The same for square inputs of side `size`: the margin that the crop cuts off stays in proportion."""
+        return replace(self, size=size, resize=round(self.resize * size / self.size))
 
     def to_json(self) -> str:
         """JSON text with every field, as `from_json` and `--preprocess FILE` read it."""
@@ -217,7 +222,7 @@ def read_preprocess(choice: str, size: int | None, default_size: int, channels: 
     return found
 
 
-def _open(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
     """Open and decode a picture file fully; every way it can be bad becomes one InputError that names the file."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -42,6 +42,11 @@ def read_tensors(path: Path) -> Tensors:
 
     Only tensors and plain containers are unpickled (`weights_only`). Raises InputError with one line for anything else.
     """
+    return read_model_file(path)[0]
+
+
+def read_model_file(path: Path) -> tuple[Tensors, object]:
+    """(`read_tensors`, everything in the file as unpickled): what lies beside the state dict is for `load.trained`."""
     _check_file(path)
     try:
         with warnings.catch_warnings():
@@ -49,7 +54,7 @@ def read_tensors(path: Path) -> Tensors:
             data = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's reader answers a malformed file with nearly any exception type
         raise InputError(f"{path}: {_why_unreadable(error)}") from error
-    return _strip_prefixes(path, _find_state_dict(path, data))
+    return _strip_prefixes(path, _find_state_dict(path, data)), data
 
 
 def _check_file(path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -26,11 +26,13 @@ class Calibration:
     """`graph`: the network with equalized channels, the same function as the one calibrated and the one to quantize and compare with.
 
     `pixels`: the images, uint8 (N, C, H, W). `stats`: statistics of every tensor of `graph` by node name.
+    `scales`: the factor of every channel of every tensor against the network as given, (C,) by node name.
     """
 
     graph: Graph
     pixels: NDArray[np.uint8]
     stats: dict[str, TensorStats]
+    scales: dict[str, F64] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +48,12 @@ class _Ranges:
         return np.maximum(np.abs(self.low), np.abs(self.high))
 
 
-def calibrate(graph: Graph, pixels: NDArray[np.uint8], progress: Progress | None = None, act_bits: int = 8) -> Calibration:
+def calibrate(graph: Graph, pixels: NDArray[np.uint8], progress: Progress | None = None, act_bits: int = 8, equalize: bool = True) -> Calibration:
     """Run the lowered float graph over the images twice: channel ranges first, then, equalized, histograms over the tensors' ranges.
 
     Args:
         graph: lowered, takes raw pixels. `pixels`: uint8 (N, C, H, W), N >= 1. `act_bits`: width for which the tensors are scaled to fit best;
-            any other width may be quantized to as well.
+            any other width may be quantized to as well. `equalize`: False leaves every weight as it is.
     Raises:
         InputError: no images, a wrong shape, or values that are not finite.
     """
@@ -64,7 +66,8 @@ def calibrate(graph: Graph, pixels: NDArray[np.uint8], progress: Progress | None
             ranges[n.name] = _widen(n.name, ranges.get(n.name), values[n.name])
         if progress is not None:
             progress(done + 1, 2 * batches)
-    scales = channel_scales(graph, {name: r.peak for name, r in ranges.items()})
+    ones = {n.name: np.ones(n.shape[0]) for n in graph.nodes}
+    scales = channel_scales(graph, {name: r.peak for name, r in ranges.items()}) if equalize else ones
     limits = {name: (min(0.0, float((r.low * scales[name]).min())), max(0.0, float((r.high * scales[name]).max()))) for name, r in ranges.items()}
     equalized = rescale(graph, scales)
     counts = {n.name: np.zeros(BINS, dtype=np.int64) for n in graph.nodes}
@@ -74,9 +77,9 @@ def calibrate(graph: Graph, pixels: NDArray[np.uint8], progress: Progress | None
         if progress is not None:
             progress(batches + done + 1, 2 * batches)
     stats = {name: TensorStats(*limits[name], counts[name]) for name in counts}
-    factors = tensor_factors(graph, stats, act_bits)
-    fitted = rescale(graph, {name: scales[name] * factors[name] for name in scales})
-    return Calibration(fitted, pixels, {name: stats[name].scaled(factors[name]) for name in stats})
+    factors = tensor_factors(graph, stats, act_bits) if equalize else dict.fromkeys(stats, 1.0)
+    scales = {name: scales[name] * factors[name] for name in scales}
+    return Calibration(rescale(graph, scales), pixels, {name: stats[name].scaled(factors[name]) for name in stats}, scales)
 
 
 def _traces(graph: Graph, pixels: NDArray[np.uint8]) -> Iterator[dict[str, torch.Tensor]]:

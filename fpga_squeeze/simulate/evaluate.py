@@ -86,13 +86,14 @@ def top_k(scores: NDArray[np.integer] | NDArray[np.floating], k: int) -> Int64:
 
 
 @dataclass
-class _Tally:
-    """Counts of hits while the images go by."""
+class Tally:
+    """Counts of hits while the images go by; those of several processes add up. `skipped`: (file, reason)."""
 
     count: int = 0
     agree: int = 0
     float_hits: list[int] = field(default_factory=lambda: [0, 0])
     fixed_hits: list[int] = field(default_factory=lambda: [0, 0])
+    skipped: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, float_scores: NDArray[np.floating], fixed_sums: Int64, labels: Int64) -> None:
         k = min(5, fixed_sums.shape[1])
@@ -103,8 +104,25 @@ class _Tally:
         self.agree += int((ranked[0][:, 0] == ranked[1][:, 0]).sum())
         self.count += len(labels)
 
-    def percent(self, hits: int) -> float:
+    def result(self) -> EvaluationResult:
+        """The counts in percent. Raises InputError when no image could be read."""
+        if self.count == 0:
+            raise InputError(f"evaluation: none of the {len(self.skipped)} images could be read; the first: {self.skipped[0][0]}: {self.skipped[0][1]}")
+        accuracies = [Accuracy(self._percent(hits[0]), self._percent(hits[1])) for hits in (self.float_hits, self.fixed_hits)]
+        return EvaluationResult(self.count, accuracies[0], accuracies[1], self._percent(self.agree), tuple(self.skipped))
+
+    def _percent(self, hits: int) -> float:
         return round(100.0 * hits / self.count, 4)
+
+
+def merge(parts: Sequence[Tally]) -> Tally:
+    """The tally of all images from those of disjoint parts; skipped files in the order of their names."""
+    total = Tally(sum(p.count for p in parts), sum(p.agree for p in parts))
+    for part in parts:
+        total.float_hits = [a + b for a, b in zip(total.float_hits, part.float_hits, strict=True)]
+        total.fixed_hits = [a + b for a, b in zip(total.fixed_hits, part.fixed_hits, strict=True)]
+    total.skipped = sorted(s for p in parts for s in p.skipped) if len(parts) > 1 else parts[0].skipped
+    return total
 
 
 def evaluate(
@@ -119,20 +137,23 @@ def evaluate(
     """
     if not samples:
         raise InputError("evaluation: labelled images were expected, got none")
+    return count_hits(graph, qgraph, preprocess, samples, progress).result()
+
+
+def count_hits(
+    graph: Graph, qgraph: QuantGraph, preprocess: Preprocess, samples: Sequence[tuple[Path, int]], progress: Progress | None = None
+) -> Tally:
+    """The counts behind `evaluate`, of one process's share of the samples, which may be empty."""
     model, simulator = FloatModel(graph), FastSimulator(qgraph)
-    tally = _Tally()
-    skipped: list[tuple[str, str]] = []
+    tally = Tally()
     for start in range(0, len(samples), BATCH):
-        pixels, labels = _decode(samples[start : start + BATCH], preprocess, skipped)
+        pixels, labels = _decode(samples[start : start + BATCH], preprocess, tally.skipped)
         if len(labels):
             scores = model.run(torch.from_numpy(pixels.astype(np.float32))).numpy()
             tally.add(scores, simulator.run(pixels), labels)
         if progress is not None:
             progress(min(start + BATCH, len(samples)), len(samples))
-    if tally.count == 0:
-        raise InputError(f"evaluation: none of the {len(samples)} images could be read; the first: {skipped[0][0]}: {skipped[0][1]}")
-    accuracies = [Accuracy(tally.percent(hits[0]), tally.percent(hits[1])) for hits in (tally.float_hits, tally.fixed_hits)]
-    return EvaluationResult(tally.count, accuracies[0], accuracies[1], tally.percent(tally.agree), tuple(skipped))
+    return tally
 
 
 def _decode(

@@ -53,9 +53,9 @@ class FastSimulator:
     batch = 8
 
     def __init__(self, qgraph: QuantGraph) -> None:
-        _prove_arithmetic(torch.get_num_threads())
+        prove_arithmetic(torch.get_num_threads())
         self.qgraph = qgraph
-        self.layer_bounds = tuple(_layer_bound(qgraph, n) for n in qgraph.nodes if isinstance(n.op, QConv | QAdd | QGlobalSum))
+        self.layer_bounds = tuple(layer_bound(qgraph, n) for n in qgraph.nodes if isinstance(n.op, QConv | QAdd | QGlobalSum))
         self._dtypes = {b.name: b.dtype for b in self.layer_bounds}
         self._convs = {n.name: _conv_tensors(n.op, self._dtypes[n.name]) for n in qgraph.nodes if isinstance(n.op, QConv)}
         self._deferred = _deferred(qgraph, self._dtypes)
@@ -154,7 +154,8 @@ def _deferred(qgraph: QuantGraph, dtypes: dict[str, torch.dtype]) -> frozenset[s
     return frozenset(found)
 
 
-def _layer_bound(qgraph: QuantGraph, node: QNode) -> LayerBound:
+def layer_bound(qgraph: QuantGraph, node: QNode) -> LayerBound:
+    """The proof for one convolution, addition or global sum. Raises InputError beyond what a float64 holds exactly."""
     op, formats = node.op, tuple(qgraph[i].fmt for i in node.inputs)
     if isinstance(op, QConv):
         low_in, high_in = (min(formats[0].qmin, *op.pad_value), max(formats[0].qmax, *op.pad_value))
@@ -180,8 +181,11 @@ def _conv_tensors(op: QConv, dtype: torch.dtype) -> _ConvTensors:
 
 
 @lru_cache(maxsize=8)
-def _prove_arithmetic(threads: int) -> None:
-    """Convolve integers whose sums come just under 2**24 and compare with int64: reduced-precision modes of the kernel library show here."""
+def prove_arithmetic(threads: int) -> None:
+    """Convolve integers whose sums come just under 2**24 and compare with int64: reduced-precision modes of the kernel library show here.
+
+    Raises CheckFailedError when this machine's kernels are not exact at this number of threads.
+    """
     rng = np.random.default_rng(threads)
     for kernel, channels in ((3, 64), (1, 512)):
         weight = rng.choice(np.array([-127, -1, 1, 127]), size=(32, channels, kernel, kernel))
