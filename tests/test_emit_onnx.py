@@ -174,7 +174,7 @@ def test_the_file_of_the_digits_network(digits_out: Path) -> None:
             assert np.array_equal(constants[f"{node.name}/bias"], node.op.bias) and constants[f"{node.name}/bias"].dtype == np.int32
             assert np.array_equal(constants[f"{node.name}/weight/scale"], np.exp2(-node.op.weight_frac.astype(float)))
     assert all((np.frexp(v)[0] == 0.5).all() for name, v in constants.items() if name.endswith("scale"))
-    assert all(not v.any() for name, v in constants.items() if name.startswith("zero"))
+    assert all(not v.any() for name, v in constants.items() if name.startswith("zero") or name.endswith("zero_point"))
 
 
 def test_both_dialects_carry_the_same_numbers(digits_out: Path) -> None:

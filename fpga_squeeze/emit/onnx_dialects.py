@@ -73,7 +73,8 @@ class Qdq:
         dtype = storage_type(int(values.min()), int(values.max()), signed=True)
         constant = self._b.initializer(name, values.astype(dtype))
         scale = self._b.initializer(f"{name}/scale", powers(name, -frac))
-        zero = self._b.shared(f"zeros_{np.dtype(dtype).name}_{len(frac)}", np.zeros(len(frac), dtype=dtype))
+        # Its own, not a shared one: ONNX Runtime's s8-to-u8 rewrite of weights refuses a zero point that two weights share.
+        zero = self._b.initializer(f"{name}/zero_point", np.zeros(len(frac), dtype=dtype))
         return self._b.node("DequantizeLinear", (constant, scale, zero), f"{name}/dequantize", FLOAT, values.shape, axis=0, doc=f"{bits}-bit weights")
 
     def bias(self, name: str, values: Int64, frac: Int64) -> str:
