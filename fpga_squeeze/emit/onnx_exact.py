@@ -65,9 +65,12 @@ def split_conv(name: str, op: QConv, fmt: TensorFormat) -> ConvSplit:
     if bound <= FLOAT32_EXACT:
         return ConvSplit(bound, True, (0,), (WeightDigit(weight, 0),))
     counts = sorted(((nx, nw) for nx in range(1, fmt.bits + 1) for nw in range(1, op.weight_bits + 1)), key=lambda c: (c[0] * c[1], c[0]))
+    cached: dict[int, tuple[WeightDigit, ...]] = {}
     for input_count, weight_count in counts:
         positions = _positions(fmt.bits, input_count)
-        digits = weight_digits(weight, op.weight_bits, weight_count)
+        if weight_count not in cached:
+            cached[weight_count] = weight_digits(weight, op.weight_bits, weight_count)
+        digits = cached[weight_count]
         bounds = [(_bound(d, r), p + d.position) for d in digits for p, r in zip(positions, _digit_ranges(positions, low_in, high_in), strict=True)]
         worst = max(b for b, _ in bounds)
         if worst > FLOAT32_EXACT:
