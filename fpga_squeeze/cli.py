@@ -59,6 +59,9 @@ def export(
     golden_frames: Annotated[int | None, typer.Option(metavar="N", help="Calibration images kept as golden test frames. [default: 2]")] = None,
     top: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the top function. [default: squeezenet]")] = None,
     rtl_top_k: Annotated[int | None, typer.Option(metavar="K", help="RTL output: the K best classes instead of every sum. [default: 0, every sum]")] = None,
+    onnx_dialect: Annotated[
+        str | None, typer.Option(metavar="NAME", help="qdq: model/quantized.onnx; qonnx: Quant nodes in model/quantized_qonnx.onnx as well. [default: qdq]")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write into a non-empty folder that is no earlier export.")] = False,
     json_output: Json = False,
 ) -> None:
@@ -75,6 +78,7 @@ def export(
         weight_bits=weight_bits, act_bits=act_bits, layer_bits=parse_layer_bits(layer_bits) or None, budget=budget,
         device=device, target_fps=target_fps, clock_mhz=clock_mhz, golden_frames=golden_frames, top=top, rtl_top_k=rtl_top_k,
         max_dsp=max_dsp, utilisation=utilisation, weights=weights, folding=str(folding) if folding else None,
+        onnx_dialect=onnx_dialect,
     )  # fmt: skip
     with terminal.progress_bars() as progress:
         result = pipeline.export(model, out, calibration, options, force, progress)
@@ -110,6 +114,7 @@ def verify(
     out: OutFolder,
     hls: Annotated[bool, typer.Option("--hls", help="C simulation of the generated HLS C++.")] = False,
     rtl: Annotated[bool, typer.Option("--rtl", help="Simulation of the generated RTL, the whole network.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="ONNX Runtime on model/quantized.onnx (and qonnx on the other dialect, if exported).")] = False,
     sim: Annotated[str, typer.Option("--sim", metavar="NAME", help="RTL simulator: verilator or icarus.")] = "verilator",
     frames: Annotated[int | None, typer.Option(metavar="N", help="Golden frames to use. [default: all in tb_data]")] = None,
     stalls: Annotated[
@@ -123,14 +128,14 @@ def verify(
     cxx: Annotated[str | None, typer.Option(metavar="PROGRAM", help="C++ compiler. [default: $CXX or g++]")] = None,
     json_output: Json = False,
 ) -> None:
-    """Hold every implementation against the golden simulator, stage by stage, bit by bit. Without a choice, HLS and RTL.
+    """Hold every implementation against the golden simulator, stage by stage, bit by bit. Without a choice, HLS, RTL and ONNX.
 
     Example: fpga-squeeze verify out --rtl --sim verilator
     """
     from fpga_squeeze import jobs, show, terminal
     from fpga_squeeze.verify.checks import VerifyOptions
 
-    options = VerifyOptions(hls, rtl, frames, hls_include, cxx, sim, stalls, waves, rtl_dir)
+    options = VerifyOptions(hls, rtl, frames, hls_include, cxx, sim, stalls, waves, rtl_dir, onnx)
     with terminal.progress_bars() as progress:
         result = jobs.verify(out, options, progress)
     if json_output:

@@ -14,6 +14,7 @@ from fpga_squeeze.errors import InputError
 WEIGHT_BITS = (2, 16)
 ACT_BITS = (4, 16)
 WEIGHTS = ("rom", "loaded", "auto")
+ONNX_DIALECTS = ("qdq", "qonnx")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class ExportConfig:
 
     None means "as the architecture implies"; the export prints what was assumed. `budget` is a size such as "10MB" (10,000,000 bytes).
     `target_fps`, `max_dsp`, `utilisation` and `weights` steer the folding search (hardware/search.py); `folding` is a folding.json that replaces it.
-    `rtl_top_k` above 0 lets the RTL send the best classes only, as {class index, sum} beats.
+    `rtl_top_k` above 0 lets the RTL send the best classes only, as {class index, sum} beats. `onnx_dialect` "qonnx" adds the QONNX form.
     """
 
     arch: str = "auto"
@@ -44,6 +45,7 @@ class ExportConfig:
     golden_frames: int = 2
     top: str = "squeezenet"
     rtl_top_k: int = 0
+    onnx_dialect: str = "qdq"
 
     def __post_init__(self) -> None:
         _in_range("--weight-bits", self.weight_bits, *WEIGHT_BITS)
@@ -63,6 +65,8 @@ class ExportConfig:
         _positive("--utilisation", self.utilisation, 1.0)
         if self.weights not in WEIGHTS:
             raise InputError(f"--weights: one of {', '.join(WEIGHTS)} was expected, got {self.weights!r}")
+        if self.onnx_dialect not in ONNX_DIALECTS:
+            raise InputError(f"--onnx-dialect: one of {', '.join(ONNX_DIALECTS)} was expected, got {self.onnx_dialect!r}")
         _positive("--clock-mhz", self.clock_mhz, 2000.0)
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", self.top):
             raise InputError(f"--top: a C and SystemVerilog identifier was expected, got {self.top!r}")

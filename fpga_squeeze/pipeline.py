@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fpga_squeeze import passes
 from fpga_squeeze.config import ExportConfig
-from fpga_squeeze.emit import golden, hls, rtl, writer
+from fpga_squeeze.emit import golden, hls, onnx, rtl, writer
 from fpga_squeeze.emit.hls_context import HlsOptions
 from fpga_squeeze.emit.rtl_context import RtlOptions
 from fpga_squeeze.errors import InputError
@@ -126,6 +126,7 @@ def export(
     files.update(golden.golden_files(qgraph, plan, frames, traces))
     files.update(hls.emit_hls(qgraph, plan, hls_options(config, device)))
     files.update(rtl.emit_rtl(qgraph, plan, rtl_options(config, device)))
+    files.update(onnx.onnx_files(qgraph, config.onnx_dialect))
     files["report/memory_budget.json"] = _json(budget.to_json())
     files["report/memory_budget.md"] = budget.to_markdown().encode()
     files["report/performance.json"] = _json(performance.to_json())

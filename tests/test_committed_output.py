@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fpga_squeeze import pipeline
 from fpga_squeeze.config import load_config
-from fpga_squeeze.emit import golden, hls, rtl, writer
+from fpga_squeeze.emit import golden, hls, onnx, rtl, writer
 from fpga_squeeze.simulate.fast import FastSimulator
 
 OUT = Path(__file__).parent.parent / "hls_out" / "squeezenet_digits"
@@ -27,7 +27,9 @@ def test_sources_and_golden_data_equal_a_fresh_emission() -> None:
     fresh = hls.emit_hls(opened.qgraph, plan, pipeline.hls_options(load_config(OUT / "model/build.toml"), None))
     fresh.update(rtl.emit_rtl(opened.qgraph, plan, pipeline.rtl_options(load_config(OUT / "model/build.toml"), None)))
     fresh.update(golden.golden_files(opened.qgraph, plan, frames, FastSimulator(opened.qgraph).trace(frames)))
+    fresh.update(onnx.onnx_files(opened.qgraph, "qdq"))
     on_disk = committed("hls", "rtl", "sim", "tb_data")
+    on_disk.update({name: (OUT / name).read_bytes() for name in onnx.FILES.values() if (OUT / name).is_file()})
     assert sorted(fresh) == sorted(on_disk), REFRESH
     differing = [name for name in sorted(fresh) if fresh[name] != on_disk[name]]
     assert not differing, f"{differing[:3]} differ: {REFRESH}"

@@ -17,7 +17,8 @@ from fpga_squeeze.simulate.fast import FastSimulator
 from fpga_squeeze.simulate.reference import run_reference
 from fpga_squeeze.verify.cosim import RtlResult, run_rtl
 from fpga_squeeze.verify.csim import run_csim
-from fpga_squeeze.verify.result import CheckRow, Difference
+from fpga_squeeze.verify.onnx import check_onnx
+from fpga_squeeze.verify.result import CheckRow, compare
 
 if TYPE_CHECKING:
     from fpga_squeeze.pipeline import Export, Progress
@@ -28,7 +29,7 @@ REFERENCE_FRAMES = 1
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """What `verify` runs. Neither `hls` nor `rtl` chosen means both. `simulator`: "verilator" or "icarus"; `stalls`: a profile of OUT/sim/run.py.
+    """What `verify` runs. None of `hls`, `rtl` and `onnx` chosen means all three. `simulator`: "verilator" or "icarus"; `stalls`: a profile of OUT/sim/run.py.
 
     `rtl_dir`: Verilog of another machine with the same ports, such as Vitis HLS writes from OUT/hls; only its output port is compared.
     """
@@ -42,6 +43,7 @@ class VerifyOptions:
     stalls: str | None = None
     waves: bool = False
     rtl_dir: Path | None = None
+    onnx: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,21 +88,6 @@ def stage_tensor(stage: Stage) -> str:
     return stage.engine.node
 
 
-def compare(stage: str, implementation: str, expected: NDArray[np.integer], got: NDArray[np.integer]) -> CheckRow:
-    """Compare two (N, C, H, W) tensors exactly and name the first difference in stream order (frame, y, x, channel).
-
-    >>> compare("s", "fast", np.zeros((1, 1, 1, 2), int), np.array([[[[0, 3]]]])).describe()
-    'fast s: 1 of 2 values differ; the first at frame 0, channel 0, y 0, x 1: expected 0, got 3'
-    """
-    if expected.shape != got.shape:
-        raise InputError(f"stage {stage}: {implementation} gives shape {got.shape}, {expected.shape} was expected; export again")
-    wrong = np.argwhere((expected != got).transpose(0, 2, 3, 1))
-    if not len(wrong):
-        return CheckRow(stage, implementation, int(expected.size), 0)
-    n, y, x, c = (int(i) for i in wrong[0])
-    return CheckRow(stage, implementation, int(expected.size), len(wrong), Difference(n, c, y, x, int(expected[n, c, y, x]), int(got[n, c, y, x])))
-
-
 def check_simulators(qgraph: QuantGraph, plan: FoldPlan, pixels: NDArray[np.uint8]) -> tuple[CheckRow, ...]:
     """The fast simulator against the int64 reference, stage by stage, on the first frames."""
     frames = pixels[:REFERENCE_FRAMES]
@@ -114,7 +101,7 @@ def check_simulators(qgraph: QuantGraph, plan: FoldPlan, pixels: NDArray[np.uint
 
 
 def verify_export(opened: Export, options: VerifyOptions, progress: Progress) -> Verification:
-    """The chosen checks of an export folder: simulators against each other, C simulation and RTL simulation against the golden simulator.
+    """The chosen checks of an export folder: simulators against each other, C simulation, RTL simulation and ONNX against the golden simulator.
 
     Raises:
         InputError: `frames` out of range, or files missing. ToolMissingError: no compiler, headers or simulator.
@@ -131,13 +118,15 @@ def verify_export(opened: Export, options: VerifyOptions, progress: Progress) ->
     progress("simulators", 0, 0)
     rows = check_simulators(opened.qgraph, plan, pixels[:count])
     faults: tuple[str, ...] = ()
-    both = options.hls == options.rtl
-    if options.hls or both:
+    every = not (options.hls or options.rtl or options.onnx)
+    if options.onnx or every:
+        rows += check_onnx(opened.out, opened.qgraph, tuple((s.name, stage_tensor(s)) for s in plan.stages), pixels[:count], progress)
+    if options.hls or every:
         progress("C simulation", 0, 0)
         csim = run_csim(opened.out, count, options.hls_include, options.cxx, lambda line: progress(line, 0, 0))
         rows, faults = rows + csim.rows, faults + csim.faults
     rtl = None
-    if options.rtl or both:
+    if options.rtl or every:
         rtl = run_rtl(
             opened.out, opened.qgraph, plan, pixels[:count], simulator=options.simulator, stalls=options.stalls, waves=options.waves,
             progress=progress, rtl_dir=options.rtl_dir,
