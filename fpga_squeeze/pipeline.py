@@ -33,6 +33,7 @@ from fpga_squeeze.report import performance as performance_report
 from fpga_squeeze.report import resources as resources_report
 from fpga_squeeze.simulate.evaluate import layer_sqnr
 from fpga_squeeze.simulate.fast import FastSimulator
+from fpga_squeeze.verify.source_check import check_source
 
 Pixels = NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
@@ -94,7 +95,7 @@ def export(
     """The main job: a trained model becomes an output folder. Nothing is written unless every check passed.
 
     Args:
-        model: .pt/.pth state dict. `out`: output folder. `calibration`: folder of images, or "random" by name.
+        model: state dict, ONNX, torch.export program or TorchScript archive. `out`: output folder. `calibration`: folder of images, or "random" by name.
     Raises:
         InputError: bad model, images, options or output folder. CheckFailedError: over the memory budget or the device.
     """
@@ -134,16 +135,20 @@ def export(
 
 
 def quantize_model(model: Path, calibration: str | None, config: ExportConfig, progress: Progress = no_progress) -> Quantized:
-    """load -> passes -> calibrate -> quantize.
+    """load -> check against the file's own network, where it holds one -> passes -> calibrate -> quantize.
 
     Raises:
-        InputError: bad model, images or options, or no calibration images named.
+        InputError: bad model, images or options, no calibration images named, or an import that differs from its source.
     """
     if calibration is None:
         raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
     loaded = load_model(model, load_options(config))
     graph = passes.lower(loaded.graph, loaded.preprocess)
     images = _calibration_images(calibration, loaded.preprocess, progress)
+    if loaded.source is not None:
+        progress("check the import", 0, 0)
+        checked = check_source(loaded.graph, loaded.source, loaded.preprocess, images.pixels)
+        loaded = replace(loaded, assumptions=(*loaded.assumptions, checked.describe()))
     calibrated = calibrate(graph, images.pixels, progress=lambda done, total: progress("calibrate", done, total))
     progress("quantize", 0, 0)
     # The same function with equalized channels: what the fixed-point tensors are compared with.
