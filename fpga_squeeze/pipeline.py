@@ -20,12 +20,13 @@ from fpga_squeeze.hardware import devices, folding
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.plan import FoldPlan
 from fpga_squeeze.hardware.search import Found, Goal, check_plan, search
-from fpga_squeeze.ir import Graph
+from fpga_squeeze.ir import Graph, has_caps
 from fpga_squeeze.load.images import ImageSet, list_images, load_files
 from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
 from fpga_squeeze.load.preprocess import Preprocess
 from fpga_squeeze.quantize import store
 from fpga_squeeze.quantize.calibrate import calibrate
+from fpga_squeeze.quantize.prescribed import quantize_prescribed
 from fpga_squeeze.quantize.ptq import QuantOptions, quantize
 from fpga_squeeze.quantize.qgraph import QuantGraph
 from fpga_squeeze.report import budget as budget_report
@@ -137,23 +138,42 @@ def export(
 def quantize_model(model: Path, calibration: str | None, config: ExportConfig, progress: Progress = no_progress) -> Quantized:
     """load -> check against the file's own network, where it holds one -> passes -> calibrate -> quantize.
 
+    A model that prescribes its formats is quantized as it says; images then serve as test frames only.
+
     Raises:
-        InputError: bad model, images or options, no calibration images named, or an import that differs from its source.
+        InputError: bad model, images or options, no calibration images named for a model that needs them, or an import that differs from its source.
     """
-    if calibration is None:
-        raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
     loaded = load_model(model, load_options(config))
     graph = passes.lower(loaded.graph, loaded.preprocess)
-    images = _calibration_images(calibration, loaded.preprocess, progress)
+    if loaded.prescribed is not None:
+        _check_no_widths(model, config)
+    elif calibration is None:
+        raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
+    images = _calibration_images(calibration or RANDOM, loaded.preprocess, progress)
     if loaded.source is not None:
         progress("check the import", 0, 0)
         checked = check_source(loaded.graph, loaded.source, loaded.preprocess, images.pixels)
         loaded = replace(loaded, assumptions=(*loaded.assumptions, checked.describe()))
-    calibrated = calibrate(graph, images.pixels, progress=lambda done, total: progress("calibrate", done, total))
+    if loaded.prescribed is not None:
+        return Quantized(loaded, graph, quantize_prescribed(graph, loaded.prescribed), images)
+    # Caps fall on the largest integer of their tensors, so the scales depend on the width.
+    act_bits = config.act_bits if has_caps(graph) else 8
+    calibrated = calibrate(graph, images.pixels, progress=lambda done, total: progress("calibrate", done, total), act_bits=act_bits)
     progress("quantize", 0, 0)
     # The same function with equalized channels: what the fixed-point tensors are compared with.
     graph = calibrated.graph
     return Quantized(loaded, graph, quantize(graph, calibrated, QuantOptions(config.weight_bits, config.act_bits, config.layer_bits)), images)
+
+
+def _check_no_widths(model: Path, config: ExportConfig) -> None:
+    default = ExportConfig()
+    for option, given, usual in (
+        ("--weight-bits", config.weight_bits, default.weight_bits),
+        ("--act-bits", config.act_bits, default.act_bits),
+        ("--layer-bits", config.layer_bits, default.layer_bits),
+    ):
+        if given != usual:
+            raise InputError(f"{option}: {model.name} brings its number formats along, which are taken as they are; leave the option out")
 
 
 def choose_plan(qgraph: QuantGraph, config: ExportConfig, device: Device | None) -> Found:

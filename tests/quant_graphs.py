@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from fpga_squeeze.fixed_point import TensorFormat, accumulator_range, signed_bits
-from fpga_squeeze.ir import Concat, Conv, GlobalAveragePool, Graph, GraphBuilder, Input, MaxPool, Padding, Shape, window_count
+from fpga_squeeze.ir import Add, Concat, Conv, GlobalAveragePool, Graph, GraphBuilder, Input, MaxPool, Padding, Shape, window_count
 from fpga_squeeze.quantize.qgraph import QConv, QGlobalSum, QInput, QMaxPool, QNode, QuantGraph
 
 PIXELS = TensorFormat(8, 0, signed=False)
@@ -94,3 +94,15 @@ def fire_network(seed: int = 0, classes: int = 7, size: int = 21) -> Graph:
         x = b.add(f"fire{i}.concat", Concat(), (one, three))
     x = conv("conv10", x, classes, 1)
     return b.build(b.add("pool10", GlobalAveragePool(), (x,)))
+
+
+def bypass_network(relu: bool) -> Graph:
+    """Two branches of very different scale, added; signed where `relu` is False."""
+    rng = np.random.default_rng(3)
+    b = GraphBuilder()
+    x = b.add("image", Input((3, 9, 9)), ())
+    a = b.add("a", Conv(rng.standard_normal((6, 3, 3, 3)) / 300, rng.standard_normal(6) * 0.1, 1, (1,) * 4, relu), (x,))
+    c = b.add("c", Conv(rng.standard_normal((6, 3, 1, 1)) / 10, rng.standard_normal(6), 1, (0,) * 4, relu), (x,))
+    x = b.add("add", Add(relu), (a, c))
+    x = b.add("conv10", Conv(rng.standard_normal((5, 6, 1, 1)), np.zeros(5), relu=True), (x,))
+    return b.build(b.add("sum", GlobalAveragePool(), (x,)))

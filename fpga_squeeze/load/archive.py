@@ -36,7 +36,8 @@ class Archive:
         unpacked = sum(item.file_size for item in items)
         if unpacked > MAX_BYTES or len(items) > MAX_ENTRIES:
             self._zip.close()
-            raise InputError(f"{path}: unpacks to {unpacked} bytes in {len(items)} entries; models of at most {MAX_BYTES} bytes and {MAX_ENTRIES} entries are read")
+            limits = f"{MAX_BYTES} bytes and {MAX_ENTRIES} entries"
+            raise InputError(f"{path}: unpacks to {unpacked} bytes in {len(items)} entries; models of at most {limits} are read")
         tops = {item.filename.partition("/")[0] for item in items if "/" in item.filename}
         flat = any("/" not in item.filename for item in items)
         self._top = f"{next(iter(tops))}/" if len(tops) == 1 and not flat else ""

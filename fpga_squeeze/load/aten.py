@@ -95,8 +95,8 @@ class Recorder:
         features = result if isinstance(result, tuple) else (result,)
         outputs = tuple(Tensor(name if i == 0 else f"{name}.{i}", feature=f, blocked=f is None) for i, f in enumerate(features))
         self._keep(operator, arguments, outputs, isinstance(result, tuple))
-        if op.endswith("_") and not op.endswith("__") and isinstance(arguments.get("self", arguments.get("input")), Tensor):
-            changed = arguments.get("self", arguments.get("input"))
+        changed = arguments.get("self", arguments.get("input"))
+        if op.endswith("_") and isinstance(changed, Tensor):
             changed.feature = outputs[0].feature  # who reads the changed tensor later reads the result
         return outputs if isinstance(result, tuple) else outputs[0]
 
@@ -117,7 +117,7 @@ class Recorder:
     def _on_constants(self, operator: Any, arguments: dict[str, Any], name: str) -> Tensor:
         values = {key: value.constant if isinstance(value, Tensor) else value for key, value in arguments.items()}
         shapes = [v.shape for v in values.values() if isinstance(v, torch.Tensor)]
-        if len(shapes) > 1 and prod(torch.broadcast_shapes(*shapes)) > MAX_CONSTANT_ELEMENTS:
+        if len(shapes) > 1 and prod(np.broadcast_shapes(*(tuple(s) for s in shapes))) > MAX_CONSTANT_ELEMENTS:
             raise UnsupportedNode("makes too large a constant")
         origin = next(value.origin for value in arguments.values() if isinstance(value, Tensor))
         with torch.inference_mode():

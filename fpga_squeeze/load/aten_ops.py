@@ -334,6 +334,9 @@ HANDLERS: dict[str, Callable[[Arguments], Result]] = {
 """Operators by name."""
 
 CONSTANT_OPS = frozenset(
-    {"add", "alias", "clone", "contiguous", "detach", "div", "flatten", "mul", "permute", "reshape", "squeeze", "sub", "t", "to", "transpose", "unsqueeze", "view"}
-)
+    (
+        "add", "alias", "clone", "contiguous", "detach", "div", "flatten", "mul", "permute", "reshape", "squeeze", "sub", "t", "to", "transpose",
+        "unsqueeze", "view",
+    )
+)  # fmt: skip
 """Operators that may also work on constants, which torch then does at once."""

@@ -103,7 +103,9 @@ class Canvas:
             raise UnsupportedNode(f"clips from {low if low is not None else '-infinity'}; only a lower limit of 0 is a ReLU")
         if high is None or high >= 3.0e38:
             return self.relu(name, x)
-        raise UnsupportedNode(f"clips at {high:g}")
+        if not high > 0.0:
+            raise UnsupportedNode(f"clips to between 0 and {high:g}; an upper limit above 0 was expected")
+        return replace(unpadded(x), node=self._add(name, Relu(float(high)), (x.node,)))
 
     def max_pool(self, name: str, x: Feature, kernel: int, stride: int, padding: Padding, ceil_mode: bool) -> Feature:
         """Max over windows of a channels-first map."""
@@ -179,7 +181,8 @@ class Canvas:
         """
         x = unpadded(output)
         if x.shape[1:] != (1, 1):
-            raise UnsupportedNode(f"the output is a map of {text(x.shape)}; class scores (one number a class) were expected: end in a global average pool or a linear layer")
+            wanted = "class scores (one number a class) were expected: end in a global average pool or a linear layer"
+            raise UnsupportedNode(f"the output is a map of {text(x.shape)}; {wanted}")
         end = x.node
         if not isinstance(self._nodes[end].op, GlobalAveragePool):
             end = self._add("scores", GlobalAveragePool(), (end,))  # the mean of one number; the machine ends in the sum over a map

@@ -16,6 +16,7 @@ from fpga_squeeze.load.source import Imported, SourceModel, renamed
 from fpga_squeeze.load.squeezenet import build_graph
 from fpga_squeeze.load.state_dict import Tensors, check_file, mismatch, read_tensors, take_weights
 from fpga_squeeze.load.torchscript import load_torchscript
+from fpga_squeeze.prescribed import Prescribed
 from fpga_squeeze.zoo.arch import ARCHS, Arch, ConvSpec, find_arch
 
 _MAX_INPUT_SIZE = 2048
@@ -45,6 +46,7 @@ class LoadedModel:
     """`graph` is unfused float and takes the normalized tensor that `preprocess.normalize` gives; `assumptions` are plain sentences.
 
     `source` is the foreign model that `graph` was made from, still able to run; None for a state dict, which holds no network to compare with.
+    `prescribed`: number formats that the model brings along, to be taken as they are; None where they are to be chosen by calibration.
     """
 
     graph: Graph
@@ -52,6 +54,7 @@ class LoadedModel:
     arch: str
     classes: int
     assumptions: tuple[str, ...]
+    prescribed: Prescribed | None = None
     source: SourceModel | None = None
 
 
@@ -112,7 +115,7 @@ def _from_graph(path: Path, chosen: LoadOptions, imported: Imported) -> LoadedMo
         lines.append(_preprocess_line(preprocess))
         if any(isinstance(n.op, BatchNorm) for n in graph.consumers(graph.input.name)):
             lines.append("the graph scales its input itself; if it takes raw pixels, say --preprocess none")
-    return LoadedModel(graph, preprocess, arch, graph[graph.output].shape[0], tuple(lines), source)
+    return LoadedModel(graph, preprocess, arch, graph[graph.output].shape[0], tuple(lines), source=source)
 
 
 def infer_arch(path: Path, tensors: Tensors) -> Arch:

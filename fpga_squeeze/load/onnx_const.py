@@ -14,7 +14,10 @@ from fpga_squeeze.load.features import UnsupportedNode, text
 MAX_ELEMENTS = 128_000_000
 Array = NDArray[Any]
 Attrs = Mapping[str, Any]
-_TYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16, 11: np.float64, 12: np.uint32, 13: np.uint64}
+_TYPES = {
+    1: np.float32, 2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16, 11: np.float64,
+    12: np.uint32, 13: np.uint64,
+}  # fmt: skip
 
 
 def evaluate(op: str, attrs: Attrs, inputs: list[Array | None]) -> Array:

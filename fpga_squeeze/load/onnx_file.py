@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
@@ -121,7 +121,7 @@ class _Scan:
 
 
 def _check_header(path: Path, model: ModelProto) -> int:
-    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    opsets: dict[str, int] = {entry.domain: entry.version for entry in model.opset_import}
     opset = opsets.get("", opsets.get("ai.onnx"))
     if not model.graph.node or opset is None:
         lacking = "no version of its operator set" if opset is None else "no nodes"
@@ -131,8 +131,9 @@ def _check_header(path: Path, model: ModelProto) -> int:
     if len(model.graph.node) > MAX_NODES:
         raise InputError(f"{path}: {len(model.graph.node)} nodes; at most {MAX_NODES} are read")
     if model.graph.sparse_initializer or model.training_info:
-        raise InputError(f"{path}: holds {'sparse initializers' if model.graph.sparse_initializer else 'a training graph'}; export the network for inference, with dense weights")
-    return int(opset)
+        held = "sparse initializers" if model.graph.sparse_initializer else "a training graph"
+        raise InputError(f"{path}: holds {held}; export the network for inference, with dense weights")
+    return opset
 
 
 class _ExternalData:
@@ -167,7 +168,8 @@ class _ExternalData:
         expected = _byte_size(self._path, tensor)
         length = expected if length == -1 else length
         if length != expected or not 0 <= offset <= size - length:
-            raise InputError(f"{where}: {expected} bytes were expected at offset {offset} of {clean(location)!r}, which has {size} bytes; length says {length}")
+            said = f"offset {offset} of {clean(location)!r}, which has {size} bytes; length says {length}"
+            raise InputError(f"{where}: {expected} bytes were expected at {said}")
         self._total += length
         if self._total > MAX_FILE_BYTES:
             raise InputError(f"{self._path}: more than {MAX_FILE_BYTES} bytes with external data; larger models are not read")
@@ -196,7 +198,8 @@ def _byte_size(path: Path, tensor: TensorProto) -> int:
         kind = TensorProto.DataType.Name(tensor.data_type) if tensor.data_type in TensorProto.DataType.values() else tensor.data_type
         raise InputError(f"{path}: tensor {clean(tensor.name)!r} has the type {kind}, which is not supported")
     if any(d < 0 for d in tensor.dims) or len(tensor.dims) > 8 or prod(tensor.dims) > MAX_FILE_BYTES:
-        raise InputError(f"{path}: tensor {clean(tensor.name)!r} claims the shape {clean(str(list(tensor.dims)))}; at most 8 dimensions and {MAX_FILE_BYTES} numbers are read")
+        limits = f"at most 8 dimensions and {MAX_FILE_BYTES} numbers are read"
+        raise InputError(f"{path}: tensor {clean(tensor.name)!r} claims the shape {clean(str(list(tensor.dims)))}; {limits}")
     return prod(tensor.dims) * np.dtype(dtype).itemsize
 
 
@@ -204,12 +207,14 @@ def to_array(path: Path, tensor: TensorProto) -> Array:
     """A tensor's values. Raises InputError when type, shape and stored numbers do not agree."""
     size = _byte_size(path, tensor)
     dtype = np.dtype(_DTYPES[tensor.data_type])
-    wrong = InputError(f"{path}: tensor {clean(tensor.name)!r} of shape {list(tensor.dims)} needs {prod(tensor.dims)} numbers, others are stored; the file is damaged")
+    needed = f"of shape {list(tensor.dims)} needs {prod(tensor.dims)} numbers, others are stored"
+    wrong = InputError(f"{path}: tensor {clean(tensor.name)!r} {needed}; the file is damaged")
     if tensor.HasField("raw_data"):
         if len(tensor.raw_data) != size:
             raise wrong
         return np.frombuffer(tensor.raw_data, dtype=dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(tuple(tensor.dims))
-    stored = {np.float32: tensor.float_data, np.float64: tensor.double_data, np.int64: tensor.int64_data, np.uint32: tensor.uint64_data, np.uint64: tensor.uint64_data}
+    stored: dict[type, Any] = {np.float32: tensor.float_data, np.float64: tensor.double_data, np.int64: tensor.int64_data}
+    stored |= {np.uint32: tensor.uint64_data, np.uint64: tensor.uint64_data}
     values = stored.get(dtype.type, tensor.int32_data)
     if len(values) != prod(tensor.dims):
         raise wrong

@@ -20,7 +20,7 @@ from fpga_squeeze.load.onnx_ops import HANDLERS, Blocked, Call, Value
 from fpga_squeeze.load.source import F32, Imported, SourceModel, Tap, refuse
 
 MAX_INPUT_SIZE = 4096
-_FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16, TensorProto.DOUBLE: np.float64}
+_FLOATS: dict[int, type[np.generic]] = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16, TensorProto.DOUBLE: np.float64}
 
 
 def load_onnx(path: Path, input_size: int | None) -> Imported:
@@ -179,7 +179,7 @@ class OnnxRunner:
     """Runs the file's own nodes in ONNX Runtime, its optimizations off."""
 
     def __init__(self, model: ModelProto, name: str, dtype: type[np.generic]) -> None:
-        import onnxruntime
+        import onnxruntime  # type: ignore[import-untyped]
 
         self.version = onnxruntime.__version__
         self._model = model

@@ -281,7 +281,8 @@ def _softmax(label: str) -> Callable[[Call], Feature]:
         x = unpadded(c.feature())
         axis, rank = int(c.attrs.get("axis", -1 if c.opset >= 13 else 1)), len(x.dims)
         if x.shape[1:] != (1, 1) or not -rank <= axis < rank or x.dims[axis] != x.shape[0]:
-            raise UnsupportedNode(f"normalizes dimension {axis} of a tensor of shape {text(x.dims)}; only over the class scores, at the end, it can be left out")
+            where = f"dimension {axis} of a tensor of shape {text(x.dims)}"
+            raise UnsupportedNode(f"normalizes {where}; only over the class scores, at the end, it can be left out")
         return replace(x, tail=label)
 
     return apply

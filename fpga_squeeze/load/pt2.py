@@ -25,7 +25,10 @@ from fpga_squeeze.load.source import Imported
 
 RUNNER = "torch's own operators"
 MAX_INPUT_SIZE = 4096
-_DTYPES = {1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64, 6: torch.float16, 7: torch.float32, 8: torch.float64, 12: torch.bool, 13: torch.bfloat16}
+_DTYPES = {
+    1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64, 6: torch.float16, 7: torch.float32, 8: torch.float64,
+    12: torch.bool, 13: torch.bfloat16,
+}  # fmt: skip
 _PREFIX = "torch.ops.aten."
 Json = dict[str, Any]
 

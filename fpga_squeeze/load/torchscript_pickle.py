@@ -21,10 +21,11 @@ from fpga_squeeze.load.features import clean
 
 MAX_PICKLE_BYTES = 16_000_000
 MAX_OPCODES = 2_000_000
-_OPCODES = frozenset(
-    "PROTO GLOBAL EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 NEWOBJ EMPTY_DICT MARK BINUNICODE SHORT_BINUNICODE BINPUT LONG_BINPUT BINGET LONG_BINGET NEWFALSE "
-    "NEWTRUE NONE BININT BININT1 BININT2 LONG1 BINFLOAT BINPERSID REDUCE SETITEM SETITEMS BUILD EMPTY_LIST APPEND APPENDS STOP".split()
-)
+_OPCODES = frozenset((
+    "PROTO", "GLOBAL", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "NEWOBJ", "EMPTY_DICT", "MARK", "BINUNICODE", "SHORT_BINUNICODE", "BINPUT",
+    "LONG_BINPUT", "BINGET", "LONG_BINGET", "NEWFALSE", "NEWTRUE", "NONE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINPERSID", "REDUCE",
+    "SETITEM", "SETITEMS", "BUILD", "EMPTY_LIST", "APPEND", "APPENDS", "STOP",
+))  # fmt: skip
 _STORAGES = {
     "FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16,
     "LongStorage": torch.int64, "IntStorage": torch.int32, "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,

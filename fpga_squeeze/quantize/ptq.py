@@ -60,13 +60,13 @@ def quantize(graph: Graph, calibration: Calibration, options: QuantOptions) -> Q
     for node in graph.nodes:
         op = node.op
         if isinstance(op, Conv):
-            if _makes_scores(graph, node):
+            if _makes_scores(graph, node) and op.cap is None:
                 formats[node.name] = propagation.scores_format(node, op, formats[node.name])
             formats_in_out = formats[node.inputs[0]], formats[node.name]
             quantized: QOp = _quantize_conv(node, op, formats_in_out, bits[node.name], propagation.layer_data(node, op))
         else:
-            quantized = _quantize_other(graph, node, formats)
-        fmt = formats[node.name] if not isinstance(op, GlobalAveragePool) else _sum_format(graph, node, formats)
+            quantized = quantize_other(graph, node, formats)
+        fmt = formats[node.name] if not isinstance(op, GlobalAveragePool) else sum_format(graph, node, formats)
         nodes.append(QNode(node.name, quantized, node.inputs, node.shape, fmt))
         propagation.advance(node, nodes[-1])
     return QuantGraph(tuple(nodes), graph.output)
@@ -85,22 +85,34 @@ def layer_weight_bits(graph: Graph, options: QuantOptions) -> dict[str, int]:
 
 def _quantize_conv(node: Node, op: Conv, formats: tuple[TensorFormat, TensorFormat], bits: int, data: LayerData) -> QConv:
     fmt_in, fmt_out = formats
-    pad_value = _pad_pixels(node.name, op, fmt_in)
     frac = choose_weight_frac(op.weight, bits, fmt_in, fmt_out)
-    shift = frac + fmt_in.frac - fmt_out.frac
-    if np.abs(shift).max() > SHIFT_LIMIT:
-        raise InputError(
-            f"layer {node.name}: requantizing needs a shift of {int(shift[np.abs(shift).argmax()])}, the machine's limit is {SHIFT_LIMIT} either way; "
-            "check the scale of its weights"
-        )
     weight = round_weights(op.weight, frac, bits, data.second_moment)
     scale = np.exp2(-frac.astype(np.float64))[:, None, None, None]
     bias_real = data.corrected_bias(op, np.asarray(weight * scale, dtype=np.float64))
-    bias = _integer_bias(node.name, bias_real, frac + fmt_in.frac)
+    return assemble_conv(node.name, op, formats, bits, frac, weight, bias_real)
+
+
+def assemble_conv(name: str, op: Conv, formats: tuple[TensorFormat, TensorFormat], bits: int, frac: Int64, weight: Int64, bias_real: F64) -> QConv:
+    """The integer convolution of rounded weights: its bias at the accumulator's scale, its shifts, and its accumulator's width proven.
+
+    Args:
+        formats: of the input and of the output. `frac` (OC,) and `weight` (OC, IC, K, K): integers of `bits` bits. `bias_real` (OC,).
+    Raises:
+        InputError: a shift, a bias, a sum or a pad value beyond the machine's limits.
+    """
+    fmt_in, fmt_out = formats
+    pad_value = _pad_pixels(name, op, fmt_in)
+    shift = np.asarray(frac + fmt_in.frac - fmt_out.frac, dtype=np.int64)
+    if np.abs(shift).max() > SHIFT_LIMIT:
+        raise InputError(
+            f"layer {name}: requantizing needs a shift of {int(shift[np.abs(shift).argmax()])}, the machine's limit is {SHIFT_LIMIT} either way; "
+            "check the scale of its weights"
+        )
+    bias = _integer_bias(name, bias_real, np.asarray(frac + fmt_in.frac, dtype=np.int64))
     low, high = accumulator_range(weight, bias, min(fmt_in.qmin, *pad_value), max(fmt_in.qmax, *pad_value))
     acc_bits = signed_bits(int(min(low.min(), 0)), int(max(high.max(), 0)))
     if acc_bits > ACC_BITS_LIMIT:
-        raise InputError(f"layer {node.name}: its sums need {acc_bits} bits, the machine's limit is {ACC_BITS_LIMIT}; use fewer bits")
+        raise InputError(f"layer {name}: its sums need {acc_bits} bits, the machine's limit is {ACC_BITS_LIMIT}; use fewer bits")
     return QConv(weight.astype(np.int32), bits, frac, bias, shift, op.stride, op.padding, pad_value, acc_bits)
 
 
@@ -128,7 +140,8 @@ def _pad_pixels(name: str, op: Conv, fmt_in: TensorFormat) -> tuple[int, ...]:
     return values
 
 
-def _quantize_other(graph: Graph, node: Node, formats: dict[str, TensorFormat]) -> QOp:
+def quantize_other(graph: Graph, node: Node, formats: dict[str, TensorFormat]) -> QOp:
+    """Any operator but a convolution, from the formats of its inputs and its own. Raises InputError for what the machine lacks."""
     op = node.op
     if isinstance(op, Input):
         return QInput()
@@ -150,7 +163,8 @@ def _quantize_other(graph: Graph, node: Node, formats: dict[str, TensorFormat]) 
     raise InputError(f"layer {node.name}: {type(op).__name__} must be folded away before quantization")
 
 
-def _sum_format(graph: Graph, node: Node, formats: dict[str, TensorFormat]) -> TensorFormat:
+def sum_format(graph: Graph, node: Node, formats: dict[str, TensorFormat]) -> TensorFormat:
+    """The format of a global sum: its input's scale, wide enough for the whole map."""
     fmt = formats[node.inputs[0]]
     _, h, w = graph[node.inputs[0]].shape
     return TensorFormat(max(SUM_BITS, signed_bits(h * w * fmt.qmin, h * w * fmt.qmax)), fmt.frac, signed=True)
