@@ -121,8 +121,8 @@ class _Scan:
 
 
 def _check_header(path: Path, model: ModelProto) -> int:
-    opsets: dict[str, int] = {entry.domain: entry.version for entry in model.opset_import}
-    opset = opsets.get("", opsets.get("ai.onnx"))
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    opset: int | None = opsets.get("", opsets.get("ai.onnx"))
     if not model.graph.node or opset is None:
         lacking = "no version of its operator set" if opset is None else "no nodes"
         raise InputError(f"{path}: an ONNX model was expected, this file has {lacking}; it is damaged or of another kind")
@@ -133,7 +133,7 @@ def _check_header(path: Path, model: ModelProto) -> int:
     if model.graph.sparse_initializer or model.training_info:
         held = "sparse initializers" if model.graph.sparse_initializer else "a training graph"
         raise InputError(f"{path}: holds {held}; export the network for inference, with dense weights")
-    return opset
+    return int(opset)
 
 
 class _ExternalData:
