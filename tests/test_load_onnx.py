@@ -140,7 +140,8 @@ def relu_spellings() -> tuple[Net, str]:
 def scaled_input() -> tuple[Net, str]:
     """Preprocessing inside the graph."""
     n = Net()
-    x = n.node("Div", n.node("Sub", "x", n.const(np.array([0.5, 0.4, 0.3]).reshape(1, 3, 1, 1))), n.const(np.array([0.2, 0.3, 0.4]).reshape(3, 1, 1)))
+    mean, deviation = np.array([0.5, 0.4, 0.3]).reshape(1, 3, 1, 1), np.array([0.2, 0.3, 0.4]).reshape(3, 1, 1)
+    x = n.node("Div", n.node("Sub", "x", n.const(mean)), n.const(deviation))
     return n, n.head(n.node("Relu", n.conv(x, 4, 3, 3, pads=[1] * 4)), 4)
 
 
@@ -153,7 +154,8 @@ def one_channel_axes() -> tuple[Net, str]:
 
 CASES = {
     "channels_last": channels_last, "unfused": unfused, "pad_nodes": pad_nodes, "same_upper": auto_pad("SAME_UPPER", 8),
-    "same_lower": auto_pad("SAME_LOWER", 8), "valid": auto_pad("VALID", 9), "ceil": ceil_mode([0] * 4), "ceil_padded": ceil_mode([1, 1, 1, 1]), "ceil_one_side": ceil_mode([1, 0, 0, 1]),
+    "same_lower": auto_pad("SAME_LOWER", 8), "valid": auto_pad("VALID", 9), "ceil": ceil_mode([0] * 4), "ceil_padded": ceil_mode([1, 1, 1, 1]),
+    "ceil_one_side": ceil_mode([1, 0, 0, 1]),
     "constants_as_nodes": constants_as_nodes, "open_flatten": open_flatten, "channels_last_flatten": channels_last_flatten, "residual": residual,
     "linear_after_the_mean": linear_after_the_mean, "relu_spellings": relu_spellings, "scaled_input": scaled_input, "one_channel_axes": one_channel_axes,
 }  # fmt: skip
@@ -184,7 +186,8 @@ def test_the_rewrites_are_what_the_machine_builds(tmp_path: Path) -> None:
 def test_operator_sets(opset: int, tmp_path: Path) -> None:
     """Where attributes became inputs and axes were counted anew."""
     n = plain(opset=opset)
-    x = n.node("Pad", "pool_out", pads=[0, 0, 1, 1, 0, 0, 1, 1]) if opset < 11 else n.node("Pad", "pool_out", n.const(np.array([0, 0, 1, 1, 0, 0, 1, 1])))
+    pads = [0, 0, 1, 1, 0, 0, 1, 1]
+    x = n.node("Pad", "pool_out", pads=pads) if opset < 11 else n.node("Pad", "pool_out", n.const(np.array(pads)))
     x = n.conv(x, 6, 4)
     x = n.node("Clip", x, min=0.0, max=6.0) if opset < 11 else n.node("Clip", x, n.const(np.float32(0)), n.const(np.float32(6)))
     x = n.node("ReduceMean", x, axes=[2, 3]) if opset < 18 else n.node("ReduceMean", x, n.const(np.array([2, 3])))

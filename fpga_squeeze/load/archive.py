@@ -56,6 +56,8 @@ class Archive:
             if item.file_size > limit:
                 raise InputError(f"{self.path}: {clean(name)} has {item.file_size} bytes; at most {limit} are read")
             return self._zip.read(item)
+        except InputError:
+            raise
         except KeyError as error:
             raise InputError(f"{self.path}: the entry {clean(name)!r} is missing from the archive; it is damaged or of an unknown version") from error
         except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, OSError, RuntimeError, zipfile.error) as error:

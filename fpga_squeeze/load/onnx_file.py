@@ -200,7 +200,7 @@ def _byte_size(path: Path, tensor: TensorProto) -> int:
     if any(d < 0 for d in tensor.dims) or len(tensor.dims) > 8 or prod(tensor.dims) > MAX_FILE_BYTES:
         limits = f"at most 8 dimensions and {MAX_FILE_BYTES} numbers are read"
         raise InputError(f"{path}: tensor {clean(tensor.name)!r} claims the shape {clean(str(list(tensor.dims)))}; {limits}")
-    return prod(tensor.dims) * np.dtype(dtype).itemsize
+    return int(prod(tensor.dims)) * np.dtype(dtype).itemsize
 
 
 def to_array(path: Path, tensor: TensorProto) -> Array:

@@ -16,7 +16,7 @@ from fpga_squeeze.load.canvas import Canvas
 from fpga_squeeze.load.features import BlockedNode, Feature, UnsupportedNode, clean
 from fpga_squeeze.load.onnx_const import FUNCTIONS, evaluate
 from fpga_squeeze.load.onnx_file import OnnxFile, attributes, label, read_onnx
-from fpga_squeeze.load.onnx_ops import HANDLERS, Blocked, Call, Value
+from fpga_squeeze.load.onnx_ops import HANDLERS, Blocked, Call, Value, check_attributes
 from fpga_squeeze.load.source import F32, Imported, SourceModel, Tap, refuse
 
 MAX_INPUT_SIZE = 4096
@@ -145,9 +145,7 @@ class _Importer:
                 raise BlockedNode
             raise UnsupportedNode("not supported on what the image becomes, only on constants")
         handler, allowed = HANDLERS[node.op_type]
-        unknown = sorted(set(attrs) - allowed)
-        if unknown:
-            raise UnsupportedNode(f"unknown attribute {clean(unknown[0])!r}")
+        check_attributes(attrs, allowed)
         try:
             return handler(Call(self._canvas, self._layer_name(node), attrs, inputs, self._file.opset))
         except (TypeError, ValueError, IndexError, OverflowError) as error:

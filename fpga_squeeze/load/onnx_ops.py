@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fpga_squeeze.ir import Padding
 from fpga_squeeze.load.canvas import Canvas, check_conv, real, square
-from fpga_squeeze.load.features import BlockedNode, Feature, UnsupportedNode, reshape, text, transpose, unpadded, view
+from fpga_squeeze.load.features import BlockedNode, Feature, UnsupportedNode, clean, reshape, text, transpose, unpadded, view
 from fpga_squeeze.load.onnx_const import axes_of, ints, reshape_target, squeezed, unsqueezed
 
 Array = NDArray[Any]
@@ -338,3 +338,21 @@ HANDLERS: dict[str, tuple[Handler, frozenset[str]]] = {
     "Unsqueeze": (_unsqueeze, frozenset({"axes"})),
 }
 """Operators by name: the function and the attributes it knows; any other attribute is refused."""
+
+_LISTS = frozenset({"strides", "pads", "dilations", "kernel_shape", "perm", "axes"})
+_TEXTS = frozenset({"auto_pad", "mode", "round_mode"})
+_REALS = frozenset({"epsilon", "momentum", "alpha", "beta", "min", "max", "value", "ratio"})
+
+
+def check_attributes(attrs: Mapping[str, Any], allowed: frozenset[str]) -> None:
+    """Raises UnsupportedNode for an attribute that the operator does not have or whose value is of another kind."""
+    for name in sorted(attrs):
+        value = attrs[name]
+        if name not in allowed:
+            raise UnsupportedNode(f"unknown attribute {clean(name)!r}")
+        if name in _LISTS:
+            good = isinstance(value, tuple) and all(isinstance(v, int) for v in value)
+        else:
+            good = isinstance(value, str if name in _TEXTS else (float, int) if name in _REALS else int)
+        if not good:
+            raise UnsupportedNode(f"the attribute {name!r} is of the wrong kind")
