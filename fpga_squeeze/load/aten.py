@@ -71,7 +71,7 @@ class Recorder:
             self.refusals.append((f"{clean(op)} {clean(name)!r}", str(reason)))
         except BlockedNode:
             pass
-        except (TypeError, ValueError, IndexError, OverflowError, RuntimeError) as error:
+        except (TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError, RuntimeError) as error:
             self.refusals.append((f"{clean(op)} {clean(name)!r}", f"arguments of the wrong kind ({type(error).__name__})"))
         return Tensor(name, blocked=True)
 
@@ -85,6 +85,9 @@ class Recorder:
             raise UnsupportedNode("no such operator in the machine or the importer")
         operator, arguments = _bind(op, overload, positional, named)
         tensors = [t for value in arguments.values() for t in (value if isinstance(value, list | tuple) else [value]) if isinstance(t, Tensor)]
+        changed = arguments.get("self", arguments.get("input")) if op.endswith("_") else None
+        if isinstance(changed, Tensor) and changed.constant is not None:
+            raise UnsupportedNode("changes a tensor of the network itself; export the network for inference (model.eval())")
         if op in CONSTANT_OPS and tensors and all(t.constant is not None for t in tensors):
             return self._on_constants(operator, arguments, name)
         if op not in HANDLERS:
@@ -95,8 +98,7 @@ class Recorder:
         features = result if isinstance(result, tuple) else (result,)
         outputs = tuple(Tensor(name if i == 0 else f"{name}.{i}", feature=f, blocked=f is None) for i, f in enumerate(features))
         self._keep(operator, arguments, outputs, isinstance(result, tuple))
-        changed = arguments.get("self", arguments.get("input"))
-        if op.endswith("_") and isinstance(changed, Tensor):
+        if isinstance(changed, Tensor):
             changed.feature = outputs[0].feature  # who reads the changed tensor later reads the result
         return outputs if isinstance(result, tuple) else outputs[0]
 

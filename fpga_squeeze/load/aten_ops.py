@@ -65,7 +65,9 @@ class Arguments:
         """A list of feature maps."""
         return [self._open(t) for t in self.values[name]]
 
-    def _open(self, tensor: Tensor) -> Feature:
+    def _open(self, tensor: object) -> Feature:
+        if not isinstance(tensor, Tensor):
+            raise UnsupportedNode("reads a number where what the image becomes was expected")
         if tensor.blocked:
             raise BlockedNode
         if tensor.feature is None:
@@ -319,7 +321,7 @@ def _relu(a: Arguments) -> Feature:
 _same: Callable[[Arguments], Feature] = lambda a: a.open_feature()  # noqa: E731
 
 HANDLERS: dict[str, Callable[[Arguments], Result]] = {
-    "_adaptive_avg_pool2d": _adaptive_pool, "_convolution": _conv, "_log_softmax": _softmax, "_native_batch_norm_legit_no_training": _batch_norm_tuple,
+    "_adaptive_avg_pool2d": _adaptive_pool, "_convolution": _conv, "_convolution_mode": _conv, "_log_softmax": _softmax, "_native_batch_norm_legit_no_training": _batch_norm_tuple,
     "_softmax": _softmax, "_unsafe_view": _view, "adaptive_avg_pool2d": _adaptive_pool, "add": _arithmetic, "add_": _arithmetic, "addmm": _addmm,
     "alias": _same, "avg_pool2d": _average_pool, "batch_norm": _batch_norm, "cat": _cat, "clamp": _clip("min", "max"), "clamp_": _clip("min", "max"),
     "clamp_min": _clip("min", ""), "clamp_min_": _clip("min", ""), "clone": _same, "concat": _cat, "constant_pad_nd": _pad, "contiguous": _same,
