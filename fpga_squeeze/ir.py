@@ -26,7 +26,10 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class Conv:
-    """Dense 2-D convolution. weight (OC, IC, K, K) float64, bias (OC,) float64; `pad_value` per input channel (zeros unless preprocessing was folded in)."""
+    """Dense 2-D convolution. weight (OC, IC, K, K) float64, bias (OC,) float64; `pad_value` per input channel (zeros unless preprocessing was folded in).
+
+    `cap`: upper limit of a rectified result (6 for ReLU6), None for no limit.
+    """
 
     weight: F64
     bias: F64
@@ -34,6 +37,7 @@ class Conv:
     padding: Padding = (0, 0, 0, 0)
     relu: bool = False
     pad_value: tuple[float, ...] | None = None
+    cap: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +50,9 @@ class BatchNorm:
 
 @dataclass(frozen=True)
 class Relu:
-    """max(x, 0)."""
+    """max(x, 0), at most `cap` where there is one (ReLU6: 6)."""
+
+    cap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,9 +71,10 @@ class Concat:
 
 @dataclass(frozen=True)
 class Add:
-    """Elementwise sum of two tensors of one shape."""
+    """Elementwise sum of two tensors of one shape; `relu` and `cap` as in Conv."""
 
     relu: bool = False
+    cap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -226,6 +233,11 @@ def _window_shape(name: str, size: tuple[int, int], kernel: int, stride: int, pa
     return out_h, out_w
 
 
+def has_caps(graph: Graph) -> bool:
+    """Whether any ReLU has an upper limit."""
+    return any(isinstance(n.op, Relu | Conv | Add) and n.op.cap is not None for n in graph.nodes)
+
+
 def verify(graph: Graph) -> None:
     """Check what every stage of the compiler relies on: one Input first, unique names, topological order, correct shapes, finite weights, no dead node."""
     seen: dict[str, Shape] = {}
@@ -283,5 +295,5 @@ def rewrite(graph: Graph, replacements: dict[str, Op], removed: dict[str, str]) 
 
 __all__ = [
     "Add", "BatchNorm", "Concat", "Conv", "GlobalAveragePool", "Graph", "GraphBuilder", "Identity", "Input", "MaxPool", "Node", "Op",
-    "Padding", "Relu", "Shape", "ceil_mode_extra", "infer_shape", "replace", "rewrite", "verify", "window_count",
+    "Padding", "Relu", "Shape", "ceil_mode_extra", "has_caps", "infer_shape", "replace", "rewrite", "verify", "window_count",
 ]  # fmt: skip

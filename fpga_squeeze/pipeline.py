@@ -21,7 +21,7 @@ from fpga_squeeze.hardware import devices, folding
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.plan import FoldPlan
 from fpga_squeeze.hardware.search import Found, Goal, check_plan, search
-from fpga_squeeze.ir import Graph
+from fpga_squeeze.ir import Graph, has_caps
 from fpga_squeeze.load.images import ImageSet, list_images, load_files
 from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
 from fpga_squeeze.load.preprocess import Preprocess
@@ -35,6 +35,7 @@ from fpga_squeeze.report import performance as performance_report
 from fpga_squeeze.report import resources as resources_report
 from fpga_squeeze.simulate.evaluate import layer_sqnr
 from fpga_squeeze.simulate.fast import FastSimulator
+from fpga_squeeze.verify.source_check import check_source
 
 Pixels = NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
@@ -96,7 +97,7 @@ def export(
     """The main job: a trained model becomes an output folder. Nothing is written unless every check passed.
 
     Args:
-        model: .pt/.pth state dict. `out`: output folder. `calibration`: folder of images, or "random" by name.
+        model: state dict, ONNX, torch.export program or TorchScript archive. `out`: output folder. `calibration`: folder of images, or "random" by name.
     Raises:
         InputError: bad model, images, options or output folder. CheckFailedError: over the memory budget or the device.
     """
@@ -137,21 +138,29 @@ def export(
 
 
 def quantize_model(model: Path, calibration: str | None, config: ExportConfig, progress: Progress = no_progress) -> Quantized:
-    """load -> passes -> calibrate -> quantize. A model that prescribes its formats is quantized as it says; images then serve as test frames only.
+    """load -> check against the file's own network, where it holds one -> passes -> calibrate -> quantize.
+
+    A model that prescribes its formats is quantized as it says; images then serve as test frames only.
 
     Raises:
-        InputError: bad model, images or options, or no calibration images named for a model that needs them.
+        InputError: bad model, images or options, no calibration images named for a model that needs them, or an import that differs from its source.
     """
     loaded = load_model(model, load_options(config))
     graph = passes.lower(loaded.graph, loaded.preprocess)
+    if loaded.prescribed is None and calibration is None:
+        raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
+    images = _calibration_images(calibration or RANDOM, loaded.preprocess, progress)
+    if loaded.source is not None:
+        progress("check the import", 0, 0)
+        checked = check_source(loaded.graph, loaded.source, loaded.preprocess, images.pixels)
+        loaded = replace(loaded, assumptions=(*loaded.assumptions, checked.describe()))
     if loaded.prescribed is not None:
         qgraph = quantize_prescribed(graph, loaded.prescribed)
         _check_widths(model, config, qgraph)
-        return Quantized(loaded, graph, qgraph, _calibration_images(calibration or RANDOM, loaded.preprocess, progress))
-    if calibration is None:
-        raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
-    images = _calibration_images(calibration, loaded.preprocess, progress)
-    calibrated = calibrate(graph, images.pixels, progress=lambda done, total: progress("calibrate", done, total))
+        return Quantized(loaded, graph, qgraph, images)
+    # Caps fall on the largest integer of their tensors, so the scales depend on the width.
+    act_bits = config.act_bits if has_caps(graph) else 8
+    calibrated = calibrate(graph, images.pixels, progress=lambda done, total: progress("calibrate", done, total), act_bits=act_bits)
     progress("quantize", 0, 0)
     # The same function with equalized channels: what the fixed-point tensors are compared with.
     graph = calibrated.graph

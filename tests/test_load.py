@@ -145,13 +145,13 @@ def test_a_whole_module_is_refused_with_the_remedy(tmp_path: Path) -> None:
     assert "model.state_dict()" in error_of(saved(tmp_path, SqueezeNet("squeezenet_digits")))
 
 
-def test_torchscript_is_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_a_torchscript_archive_without_a_module_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "script.pt"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("script/constants.pkl", pickle.dumps(()))
         archive.writestr("script/data.pkl", pickle.dumps({}, protocol=2))
         archive.writestr("script/version", "3\n")
-    assert "a TorchScript archive; expected a state dict" in error_of(path)
+    assert "the archive holds no scripted module" in error_of(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, I am no model\n" * 50, b"\x80\x02", b"PK\x03\x04junk", b"\x00" * 4096, b"\x89PNG\r\n\x1a\n"])

@@ -77,19 +77,31 @@ def test_addition_aligns_its_operands(relu: bool) -> None:
     assert min(row.sqnr_db for row in layer_sqnr(calibration.graph, qgraph, pixels)) > 20.0
 
 
-def test_nested_concats_share_one_format() -> None:
+def nested_concats(rectified: tuple[bool, bool, bool]) -> tuple[Graph, tuple[str, ...]]:
     b = GraphBuilder()
     x = b.add("image", Input((1, 4, 4)), ())
     names = []
     for i, gain in enumerate((0.01, 1.0, 5.0)):
-        names.append(b.add(f"c{i}", Conv(np.full((2, 1, 1, 1), gain), np.zeros(2), relu=i > 0), (x,)))
+        names.append(b.add(f"c{i}", Conv(np.full((2, 1, 1, 1), gain), np.zeros(2), relu=rectified[i]), (x,)))
     inner = b.add("inner", Concat(), (names[0], names[1]))
     pool = b.add("pool", MaxPool(2, 2), (b.add("outer", Concat(), (inner, names[2])),))
-    graph = b.build(b.add("sum", GlobalAveragePool(), (pool,)))
-    assert len({format_groups(graph)[n] for n in (*names, "inner", "outer", "pool")}) == 1
+    return b.build(b.add("sum", GlobalAveragePool(), (pool,))), (*names, "inner", "outer", "pool")
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_nested_concats_share_one_format(relu: bool) -> None:
+    graph, names = nested_concats((relu,) * 3)
+    assert len({format_groups(graph)[n] for n in names}) == 1
     _, qgraph = quantized(graph, pixels=np.arange(32, dtype=np.uint8).reshape(2, 1, 4, 4))
-    assert len({qgraph[n].fmt for n in (*names, "inner", "outer", "pool")}) == 1
-    assert qgraph["outer"].fmt.signed, "one branch is not rectified"
+    assert len({qgraph[n].fmt for n in names}) == 1
+    assert qgraph["outer"].fmt.signed is not relu
+
+
+def test_rectified_and_plain_branches_of_a_concat_are_refused() -> None:
+    """One format serves both, and rectification is the format being unsigned: a signed one would lose the ReLU."""
+    graph, _ = nested_concats((False, True, True))
+    with pytest.raises(InputError, match="layers c1 and c0: joined by a concat, but one is rectified"):
+        quantized(graph, pixels=np.arange(32, dtype=np.uint8).reshape(2, 1, 4, 4))
 
 
 def test_dead_channels_and_dead_layers() -> None:

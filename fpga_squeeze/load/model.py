@@ -6,15 +6,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fpga_squeeze.errors import InputError
-from fpga_squeeze.ir import Graph
+from fpga_squeeze.ir import BatchNorm, Graph
+from fpga_squeeze.load import archive
+from fpga_squeeze.load.onnx_import import load_onnx
 from fpga_squeeze.load.preprocess import Preprocess, read_preprocess
+from fpga_squeeze.load.pt2 import load_exported_program
+from fpga_squeeze.load.recognise import recognise
+from fpga_squeeze.load.source import Imported, SourceModel, renamed
 from fpga_squeeze.load.squeezenet import build_graph
-from fpga_squeeze.load.state_dict import Tensors, mismatch, read_model_file, take_weights
+from fpga_squeeze.load.state_dict import Tensors, check_file, mismatch, read_model_file, take_weights
+from fpga_squeeze.load.torchscript import load_torchscript
 from fpga_squeeze.load.trained import Trained, read_trained
 from fpga_squeeze.prescribed import Prescribed
 from fpga_squeeze.zoo.arch import ARCHS, Arch, ConvSpec, find_arch
 
 _MAX_INPUT_SIZE = 2048
+GRAPH = "graph"
+"""The arch of a network that is no member of the family: the file's own graph is the topology."""
+DEFAULT_PREPROCESS = "torchvision"
+DEFAULT_SIZE = 224
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class LoadOptions:
 class LoadedModel:
     """`graph` is unfused float and takes the normalized tensor that `preprocess.normalize` gives; `assumptions` are plain sentences.
 
+    `source` is the foreign model that `graph` was made from, still able to run; None for a state dict, which holds no network to compare with.
     `prescribed`: number formats that the model brings along, to be taken as they are; None where they are to be chosen by calibration.
     """
 
@@ -45,17 +56,34 @@ class LoadedModel:
     classes: int
     assumptions: tuple[str, ...]
     prescribed: Prescribed | None = None
+    source: SourceModel | None = None
 
 
 def load_model(path: Path | str, options: LoadOptions | None = None) -> LoadedModel:
-    """Load a SqueezeNet state dict (.pt, .pth).
+    """Load a model: a SqueezeNet state dict (.pt, .pth), or any supported CNN as ONNX, torch.export program (.pt2) or TorchScript archive.
 
-    Raises InputError: not a readable state dict, tensors that fit no known arch (the first layer that differs is named), NaN or infinite
-    weights, options out of range.
+    The content decides which it is, not the name. No code of a file is ever run.
+
+    Raises InputError: not readable, tensors that fit no known arch (the first layer that differs is named), operators that cannot be built
+    (all of them are named), NaN or infinite weights, options out of range or against what the file says.
     """
     path = Path(path)
     chosen = options if options is not None else LoadOptions()
     _check_options(chosen)
+    check_file(path)
+    kind = archive.kind_of(path)
+    if kind == archive.ONNX:
+        return _from_graph(path, chosen, load_onnx(path, chosen.input_size))
+    if kind == archive.EXPORTED_PROGRAM:
+        return _from_graph(path, chosen, load_exported_program(path, chosen.input_size))
+    if kind == archive.TORCHSCRIPT:
+        return _from_graph(path, chosen, load_torchscript(path, chosen.input_size, DEFAULT_SIZE))
+    return _from_state_dict(path, chosen)
+
+
+def _from_state_dict(path: Path, chosen: LoadOptions) -> LoadedModel:
+    if chosen.arch == GRAPH:
+        raise InputError(f"{path}: --arch {GRAPH} means that the file holds the network's graph, but it is a state dict; name its architecture")
     tensors, data = read_model_file(path)
     trained = read_trained(path, data)
     if trained is not None and chosen.arch == "auto":
@@ -90,6 +118,29 @@ def _preprocess(path: Path, options: LoadOptions, arch: Arch, trained: Trained |
     return found
 
 
+def _from_graph(path: Path, chosen: LoadOptions, imported: Imported) -> LoadedModel:
+    """A file that holds its own graph: preprocessing is the one thing left to assume."""
+    for option, value in (("--ceil-mode/--floor-mode", chosen.ceil_mode), ("--conv10-padding", chosen.conv10_padding)):
+        if value is not None:
+            raise InputError(f"{path}: {option} is for state dicts; this file says itself how it pads and pools, so leave the option out")
+    graph, source, arch = imported.graph, imported.source, GRAPH
+    member = recognise(graph)
+    if member is not None:
+        graph, source, arch = member.graph, renamed(source, member.names), member.arch.name
+    if chosen.arch not in ("auto", GRAPH, arch):
+        raise InputError(f"{path}: --arch {chosen.arch} was asked for, but the graph is {'no member of the family' if member is None else arch}")
+    channels, size, _ = graph.input.shape
+    default = DEFAULT_PREPROCESS if member is None else member.arch.preprocess
+    preprocess = read_preprocess(chosen.preprocess or default, size, size, channels)
+    lines = [f"arch {arch}, from the file's own graph"] if chosen.arch == "auto" else []
+    lines += imported.assumptions
+    if chosen.preprocess is None:
+        lines.append(_preprocess_line(preprocess))
+        if any(isinstance(n.op, BatchNorm) for n in graph.consumers(graph.input.name)):
+            lines.append("the graph scales its input itself; if it takes raw pixels, say --preprocess none")
+    return LoadedModel(graph, preprocess, arch, graph[graph.output].shape[0], tuple(lines), source=source)
+
+
 def infer_arch(path: Path, tensors: Tensors) -> Arch:
     """The arch that every tensor fits; raises InputError about the first differing layer of the nearest one."""
     results = [(*mismatch(tensors, arch), arch) for arch in ARCHS]
@@ -106,7 +157,7 @@ def infer_arch(path: Path, tensors: Tensors) -> Arch:
 
 
 def _check_options(options: LoadOptions) -> None:
-    if options.arch != "auto":
+    if options.arch not in ("auto", GRAPH):
         find_arch(options.arch)
     if options.input_size is not None and not 1 <= options.input_size <= _MAX_INPUT_SIZE:
         raise InputError(f"--input-size is {options.input_size}, expected 1 to {_MAX_INPUT_SIZE} pixels")
@@ -129,9 +180,13 @@ def _assumptions(arch: Arch, options: LoadOptions, preprocess: Preprocess, ceil_
     if options.input_size is None:
         lines.append(f"input {preprocess.channels}x{preprocess.size}x{preprocess.size} (--input-size)")
     if options.preprocess is None:
-        mean, std = (", ".join(f"{v:g}" for v in values) for values in (preprocess.mean, preprocess.std))
-        lines.append(
-            f"preprocessing {preprocess.name}: short side {preprocess.resize}, centre {preprocess.size}, {preprocess.order}, "
-            f"scale {preprocess.scale:.6g}, mean ({mean}), std ({std}) (--preprocess)"
-        )
+        lines.append(_preprocess_line(preprocess))
     return tuple(lines)
+
+
+def _preprocess_line(preprocess: Preprocess) -> str:
+    mean, std = (", ".join(f"{v:g}" for v in values) for values in (preprocess.mean, preprocess.std))
+    return (
+        f"preprocessing {preprocess.name}: short side {preprocess.resize}, centre {preprocess.size}, {preprocess.order}, "
+        f"scale {preprocess.scale:.6g}, mean ({mean}), std ({std}) (--preprocess)"
+    )

@@ -47,7 +47,7 @@ def read_tensors(path: Path) -> Tensors:
 
 def read_model_file(path: Path) -> tuple[Tensors, object]:
     """(`read_tensors`, everything in the file as unpickled): what lies beside the state dict is for `load.trained`."""
-    _check_file(path)
+    check_file(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch comments on old formats; the error below is the one line the user gets
@@ -57,17 +57,18 @@ def read_model_file(path: Path) -> tuple[Tensors, object]:
     return _strip_prefixes(path, _find_state_dict(path, data)), data
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Raises InputError unless `path` is a readable regular file within the limits (of what it unpacks to, when it is a zip archive)."""
     try:
         if not path.exists():
-            raise InputError(f"{path}: no such file; expected a .pt or .pth state dict")
+            raise InputError(f"{path}: no such file; expected a model (.pt, .pth, .pt2, .onnx)")
         if not path.is_file():
-            raise InputError(f"{path}: not a regular file; expected a .pt or .pth state dict")
+            raise InputError(f"{path}: not a regular file; expected a model (.pt, .pth, .pt2, .onnx)")
         size = path.stat().st_size
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if size == 0:
-        raise InputError(f"{path}: the file is empty; expected a PyTorch state dict")
+        raise InputError(f"{path}: the file is empty; expected a PyTorch or ONNX model")
     if size > MAX_FILE_BYTES:
         raise InputError(f"{path}: {size} bytes; models of at most {MAX_FILE_BYTES} bytes are read")
     try:

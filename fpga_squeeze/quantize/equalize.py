@@ -3,13 +3,19 @@
 ReLU, max pooling, concatenation and addition commute with positive factors, so a channel may be multiplied by s where it is made and its
 readers' weights divided by s: the function stays the same, but one power-of-two format then fits all channels of the tensor (Nagel et al.,
 Data-Free Quantization, 2019). What is never rescaled: the image and the tensor that becomes the class scores.
+
+ReLU6 and the like commute with a factor too, once their cap is multiplied by it. The machine has no cap but the largest integer of a format, so the
+factor of a capped tensor is chosen such that the cap is that integer's value: saturation then is the cap, exactly (`cap_factor`).
 """
 
 from __future__ import annotations
 
+from math import log2
+
 import numpy as np
 from numpy.typing import NDArray
 
+from fpga_squeeze.errors import InputError
 from fpga_squeeze.ir import F64, Add, Concat, Conv, GlobalAveragePool, Graph, MaxPool, Op, replace, rewrite
 from fpga_squeeze.quantize.groups import format_groups
 
@@ -24,8 +30,15 @@ def rescale(graph: Graph, scales: dict[str, F64]) -> Graph:
         if isinstance(n.op, Conv):
             made, read = scales[n.name], scales[n.inputs[0]]
             weight = n.op.weight * made[:, None, None, None] / read[None, :, None, None]
-            replacements[n.name] = replace(n.op, weight=weight, bias=n.op.bias * made)
+            replacements[n.name] = replace(n.op, weight=weight, bias=n.op.bias * made, cap=_scaled_cap(n.op.cap, made))
+        elif isinstance(n.op, Add):
+            replacements[n.name] = replace(n.op, cap=_scaled_cap(n.op.cap, scales[n.name]))
     return rewrite(graph, replacements, {})
+
+
+def _scaled_cap(cap: float | None, factors: F64) -> float | None:
+    """Channels under one cap share one factor (`channel_scales` sees to it)."""
+    return None if cap is None else cap * float(factors[0])
 
 
 def channel_scales(graph: Graph, peaks: dict[str, F64]) -> dict[str, F64]:
@@ -46,6 +59,9 @@ def channel_scales(graph: Graph, peaks: dict[str, F64]) -> dict[str, F64]:
         group[c] = groups[n.name]
     for g in unscaled_groups(graph):
         fixed |= group == g
+    for n in graph.nodes:
+        if isinstance(n.op, Conv | Add) and n.op.cap is not None:
+            fixed[channel[n.name]] = True  # a cap is one number for all channels
     top = np.where(largest > 0, largest, 1.0)[group]
     raised = np.clip((top / np.where(peak > 0, peak, top)) ** STRENGTH, 1.0, RATIO_LIMIT)
     factor = np.where(fixed, 1.0, raised)
@@ -70,6 +86,34 @@ def tied_channels(graph: Graph) -> dict[str, NDArray[np.int64]]:
             numbers[n.name] = np.arange(following, following + n.shape[0])
             following += n.shape[0]
     return numbers
+
+
+def capped(graph: Graph) -> dict[str, float]:
+    """The cap of every node that has one."""
+    return {n.name: n.op.cap for n in graph.nodes if isinstance(n.op, Conv | Add) and n.op.cap is not None}
+
+
+def cap_factor(graph: Graph, names: list[str], bits: int) -> float | None:
+    """The factor in [1, 2) that puts the caps among the tensors `names` (one group) on the largest unsigned integer of `bits` bits at some
+    power-of-two scale; None without a cap. Raises InputError when two caps cannot both be.
+
+    >>> from fpga_squeeze.ir import GraphBuilder, Input
+    >>> b = GraphBuilder()
+    >>> x = b.add("image", Input((1, 2, 2)), ())
+    >>> g = b.build(b.add("c", Conv(np.ones((1, 1, 1, 1)), np.zeros(1), relu=True, cap=6.0), (x,)))
+    >>> cap_factor(g, ["c"], 8) * 6.0, 255 / 2**5
+    (7.96875, 7.96875)
+    """
+    caps = {name: cap for name, cap in capped(graph).items() if name in names}
+    factors: dict[str, float] = {name: 2.0 ** (-log2(cap / (2.0**bits - 1)) % 1.0) for name, cap in caps.items()}
+    if not factors:
+        return None
+    first = next(iter(factors))
+    for name, factor in factors.items():
+        # 1 and 2 are the same factor one scale apart
+        if min(abs(factor / factors[first] - r) for r in (0.5, 1.0, 2.0)) > 1e-9:
+            raise InputError(f"layers {first} and {name}: their upper limits {caps[first]:g} and {caps[name]:g} meet in one tensor and cannot both be exact")
+    return factors[first]
 
 
 def unscaled_groups(graph: Graph) -> frozenset[int]:

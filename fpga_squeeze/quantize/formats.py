@@ -6,9 +6,10 @@ from math import floor, log2
 
 import numpy as np
 
+from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import TensorFormat
 from fpga_squeeze.ir import Add, Concat, Conv, GlobalAveragePool, Graph, Input, MaxPool
-from fpga_squeeze.quantize.equalize import tied_groups, unscaled_groups
+from fpga_squeeze.quantize.equalize import cap_factor, capped, tied_groups, unscaled_groups
 from fpga_squeeze.quantize.groups import format_groups
 from fpga_squeeze.quantize.stats import TensorStats
 
@@ -34,11 +35,39 @@ def choose_formats(graph: Graph, stats: dict[str, TensorStats], act_bits: int) -
         if isinstance(graph[leader].op, Input):
             fmt = TensorFormat(8, 0, signed=False)
         else:
-            signed = any(_is_signed(graph, name, formats) for name in names)
+            signed = _group_sign(graph, names, formats)
+            caps = {name: cap for name, cap in capped(graph).items() if name in names}
+            if caps:
+                formats.update(dict.fromkeys(names, _capped_format(caps, act_bits)))
+                continue
             read = [name for name in names if _is_read(graph, name)]
             fmt = best_format(tuple(stats[name] for name in read), act_bits, signed)
         formats.update(dict.fromkeys(names, fmt))
     return formats
+
+
+def _capped_format(caps: dict[str, float], bits: int) -> TensorFormat:
+    """The unsigned format whose largest value is the cap of the tensors, which `tensor_factors` has scaled so that there is one."""
+    name, cap = next(iter(caps.items()))
+    fmt = TensorFormat(bits, round(log2((2.0**bits - 1) / cap)), signed=False)
+    wrong = [other for other, c in caps.items() if abs(fmt.qmax * fmt.scale / c - 1.0) > 1e-9]
+    if wrong:
+        raise InputError(
+            f"layers {name} and {wrong[0]}: their upper limits {cap:g} and {caps[wrong[0]]:g} share one format of {bits} bits, whose largest value is "
+            f"{fmt.qmax * fmt.scale:g}; only one limit can be exact"
+        )
+    return fmt
+
+
+def _group_sign(graph: Graph, names: list[str], formats: dict[str, TensorFormat]) -> bool:
+    """Whether the group's format is signed. Rectification is the format being unsigned, so rectified and other values cannot share one."""
+    signs = {name: _is_signed(graph, name, formats) for name in names if isinstance(graph[name].op, Conv | Add)}
+    signed = any(signs.values())
+    lost = [name for name, op in ((n, graph[n].op) for n in signs) if isinstance(op, Conv | Add) and op.relu]
+    if signed and lost:
+        other = next(name for name, sign in signs.items() if sign)
+        raise InputError(f"layers {lost[0]} and {other}: joined by a concat, but one is rectified and the other is not; the machine needs both or neither")
+    return signed
 
 
 def tensor_factors(graph: Graph, stats: dict[str, TensorStats], act_bits: int) -> dict[str, float]:
@@ -48,7 +77,12 @@ def tensor_factors(graph: Graph, stats: dict[str, TensorStats], act_bits: int) -
     """
     groups, unscaled = tied_groups(graph), unscaled_groups(graph)
     factors = dict.fromkeys(groups.values(), 1.0)
-    for group in factors.keys() - unscaled:
+    for group in sorted(factors.keys()):
+        forced = cap_factor(graph, [n.name for n in graph.nodes if groups[n.name] == group], act_bits)
+        if forced is not None:
+            factors[group] = forced
+        if forced is not None or group in unscaled:
+            continue
         read = [n.name for n in graph.nodes if groups[n.name] == group and _is_read(graph, n.name)]
         trials = [2.0 ** (i / FACTOR_STEPS) for i in range(FACTOR_STEPS)]
 

@@ -92,6 +92,8 @@ def _format(node: Node, prescribed: Prescribed, formats: dict[str, TensorFormat]
     _expect(node, low <= found.bits <= high, f"{low} to {high} activation bits were expected, {found.bits} are prescribed")
     _expect(node, abs(found.frac) <= FRAC_LIMIT, f"a frac between -{FRAC_LIMIT} and {FRAC_LIMIT} was expected, {found.frac} is prescribed")
     if isinstance(op, Conv | Add):
+        reach = found.qmax * found.scale
+        _expect(node, op.cap is None or reach <= op.cap, f"its upper limit is {op.cap}, but {_text(found)} holds up to {reach:g}, so the limit would be lost")
         rectified = op.relu or (isinstance(op, Add) and not any(formats[i].signed for i in node.inputs))
         if op.relu or not rectified:
             _expect(node, found.signed is not op.relu, f"its output {'is' if op.relu else 'is not'} rectified, {_text(found)} is prescribed")

@@ -60,7 +60,7 @@ def quantize(graph: Graph, calibration: Calibration, options: QuantOptions) -> Q
     for node in graph.nodes:
         op = node.op
         if isinstance(op, Conv):
-            if _makes_scores(graph, node):
+            if _makes_scores(graph, node) and op.cap is None:
                 formats[node.name] = propagation.scores_format(node, op, formats[node.name])
             formats_in_out = formats[node.inputs[0]], formats[node.name]
             quantized: QOp = _quantize_conv(node, op, formats_in_out, bits[node.name], propagation.layer_data(node, op))

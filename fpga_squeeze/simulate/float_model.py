@@ -57,14 +57,14 @@ def apply_node(node: Node, inputs: tuple[torch.Tensor, ...], parameters: tuple[t
         scale, offset = parameters
         return x * scale.view(1, -1, 1, 1) + offset.view(1, -1, 1, 1)
     if isinstance(op, Relu):
-        return F.relu(x, inplace=in_place)
+        return _rectified(x, op.cap, in_place)
     if isinstance(op, MaxPool):
         return max_pool(x, op.kernel, op.stride, op.padding)
     if isinstance(op, Concat):
         return torch.cat(inputs, 1)
     if isinstance(op, Add):
         total = inputs[0] + inputs[1]
-        return F.relu(total, inplace=True) if op.relu else total
+        return _rectified(total, op.cap, True) if op.relu else total
     if isinstance(op, GlobalAveragePool):
         return x.mean((2, 3), keepdim=True)
     if isinstance(op, Identity):
@@ -81,7 +81,13 @@ def _conv(op: Conv, x: torch.Tensor, parameters: tuple[torch.Tensor, ...]) -> to
     else:
         x, padding = pad_channels(x, op.padding, 0.0), (0, 0)
     y = F.conv2d(x, weight, bias, stride=op.stride, padding=padding)
-    return F.relu(y, inplace=True) if op.relu else y
+    return _rectified(y, op.cap, True) if op.relu else y
+
+
+def _rectified(x: torch.Tensor, cap: float | None, in_place: bool) -> torch.Tensor:
+    if cap is None:
+        return F.relu(x, inplace=in_place)
+    return F.hardtanh(x, 0.0, cap, inplace=in_place)
 
 
 def node_parameters(node: Node) -> tuple[torch.Tensor, ...]:
