@@ -51,6 +51,8 @@ def design_context(qgraph: QuantGraph, plan: FoldPlan, options: HlsOptions) -> D
 def configuration_digest(qgraph: QuantGraph, plan: FoldPlan, options: HlsOptions) -> str:
     """16 hexadecimal digits over the plan, the options and every integer of the network."""
     digest = hashlib.sha256(repr((plan, options)).encode())
+    if plan.bypasses:
+        digest.update(repr(plan.bypasses).encode())
     for node in qgraph.nodes:
         digest.update(repr((node.name, node.inputs, node.shape, node.fmt)).encode())
         if isinstance(node.op, QConv):
