@@ -34,8 +34,9 @@ def hls_bypass_depth(plan: FoldPlan, bypass: Link) -> int:
 def least_depth(plan: FoldPlan, bypass: Link, *, rtl: bool) -> int:
     """The least depth with which nothing can stand still for ever.
 
-    RTL: exact for an identity and for a 1x1 engine that takes one pixel at a time: with a beat less the machine stops in the first frame, whatever the
-    timing. For any other engine on the bypass, and for HLS, a bound: what the engine (the fork, the converter) holds of its own is not counted on.
+    RTL: exact for an identity and for an engine that takes one pixel at a time: with a beat less the machine stops in the first frame, whatever the
+    timing (a line-buffered engine's last beats may or may not end a row, which depends on it: there the depth is exact unless just that row decides).
+    For p_px > 1 on the bypass, and for HLS, a bound: what the engine (the fork, the converter) holds of its own is not counted on.
     """
     stage = _adder(plan, bypass)
     need = main_need(plan, bypass, rtl=rtl)
@@ -91,15 +92,28 @@ def _left_fifo(stage: AddStage, taken: Beats, *, rtl: bool) -> Beats:
         return taken
     pixels = stage.in_shape[1] * stage.in_shape[2]
     beats = ceil(stage.in_shape[0] / stage.lanes)
-    if rtl and e.pixel_buffered and e.fold.p_px == 1:
-        sent = _engine_beats_out(stage, taken)
-        # The unit spends all its credits, takes what needs none, and one word waits in the buffer's register; two pixels lie behind those let go.
-        read = (sent + mvu_depth(e)) * e.ic_folds + e.ic_folds
-        return np.asarray((read // (e.oc_folds * e.ic_folds) + 2) * e.ic_folds, dtype=np.int64)
+    if rtl and e.fold.p_px == 1:
+        # The unit spends all its credits, takes what needs none, and one beat waits in the buffer's register.
+        folds = e.ic_folds * e.k_folds
+        read = (_engine_beats_out(stage, taken) + mvu_depth(e)) * folds + folds
+        return _buffer_takes(e, read // (e.oc_folds * folds))
     sums = converter_need(stage.in_shape[0], pixels, e.fold.p_oc, stage.lanes)
     need = engine_need(e, rtl=rtl)[sums - 1]
     assert len(need) == pixels * beats
     return np.concatenate([np.zeros(1, dtype=np.int64), need[:-1]])
+
+
+def _buffer_takes(e: Engine, done: Beats) -> Beats:
+    """Input beats that an engine's buffer has taken in when the windows of `done` output pixels, of frames one after the other, have been read."""
+    if e.pixel_buffered:
+        return (done + 2) * e.ic_folds
+    (_, in_h, in_w), (_, out_h, out_w) = e.in_shape, e.out_shape
+    used = min(in_h, (out_h - 1) * e.stride - e.padding[0] + e.kernel)
+    frames, rows = np.divmod(done // out_w, out_h)
+    held = frames * used + np.clip(rows * e.stride - e.padding[0], 0, used) + e.buffer_rows
+    # Rows below the last window are taken in and dropped.
+    whole, more = np.divmod(held, used)
+    return np.asarray((whole * in_h + more) * in_w * e.ic_folds, dtype=np.int64)
 
 
 def _engine_beats_out(stage: AddStage, taken: Beats) -> Beats:
