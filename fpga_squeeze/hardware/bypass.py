@@ -44,11 +44,8 @@ def least_depth(plan: FoldPlan, bypass: Link, *, rtl: bool) -> int:
     taken = np.arange(beats, dtype=np.int64)
     left = _left_fifo(stage, taken, rtl=rtl)
     channels = bypass.shape[0]
-    if rtl:
-        # The fork gives the main branch one beat more than the bypass has taken.
-        entered = converter_takes(channels, bypass.in_lanes, bypass.out_lanes, need - 1)
-    else:
-        entered = _beats_holding(bypass, need)
+    # The RTL's fork gives the main branch one beat more than the bypass has taken.
+    entered = converter_takes(channels, bypass.in_lanes, bypass.out_lanes, need - 1) if rtl else _beats_holding(bypass, need)
     return max(1, int((entered - left).max()))
 
 

@@ -101,8 +101,8 @@ def least_multipliers(stage: Stage, target: int, p_px: tuple[int, ...], in_lanes
         return best
     forms = streamed(stage, target, in_lanes)
     if isinstance(stage, AddStage) and stage.engine is not None:
-        own = [(f.multipliers, replace(s, engine=replace(stage.engine, fold=f)).cycles) for s in forms[:1] for f in engine_folds(stage.engine, target, p_px)]
-        return min(own, default=None)
+        folded = [(f, replace(stage.engine, fold=f)) for f in engine_folds(stage.engine, target, p_px)] if forms else []
+        return min(((f.multipliers, max(forms[0].cycles, replace(stage, lanes=forms[0].lanes, engine=e).cycles)) for f, e in folded), default=None)
     return (0, forms[0].cycles) if forms else None
 
 

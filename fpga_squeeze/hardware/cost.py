@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, log2
 
+from fpga_squeeze.hardware.bypass import rtl_bypass_depth
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.fifo_rtl import rtl_expand_depths, rtl_link_depth
 from fpga_squeeze.hardware.packing import Packing, pack
-from fpga_squeeze.hardware.bypass import rtl_bypass_depth
 from fpga_squeeze.hardware.plan import AddStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, PoolStage, Stage
 from fpga_squeeze.hardware.structure import line_buffer_banks
 

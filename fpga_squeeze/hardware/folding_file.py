@@ -1,8 +1,8 @@
 """folding.json: the folds of a plan as a file that can be edited and fed back.
 
-{"clock_mhz", "target_cycles", "stages": [{"name", "cycles", and by kind: "engine" | "expand1x1", "expand3x3", "out_lanes" | "lanes", an addition's also "engine" where a
-convolution is on its bypass}]}, an engine
-being {"p_oc", "p_ic", "p_k", "p_px", "packing", "pack_shift", "weight_storage", "loaded"}; from "p_px" on they may be left out (1, "none", 0, "auto", false).
+{"clock_mhz", "target_cycles", "stages": [{"name", "cycles", and by kind: "engine" | "expand1x1", "expand3x3", "out_lanes" | "lanes"}]}; an addition
+has "lanes" and, with a convolution on its bypass, "engine" too. An engine is {"p_oc", "p_ic", "p_k", "p_px", "packing", "pack_shift", "weight_storage",
+"loaded"}; from "p_px" on they may be left out (1, "none", 0, "auto", false).
 `cycles` is information for the reader: it follows from the folds and is computed again when the file is read.
 """
 

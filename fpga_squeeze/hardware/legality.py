@@ -7,10 +7,10 @@ from itertools import pairwise
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import signed_bits
+from fpga_squeeze.hardware.bypass import hls_bypass_depth
 from fpga_squeeze.hardware.devices import MULTIPLIER_BITS
 from fpga_squeeze.hardware.dsp_packing import MAX_BITS
 from fpga_squeeze.hardware.fifo import link_depth
-from fpga_squeeze.hardware.bypass import hls_bypass_depth
 from fpga_squeeze.hardware.plan import AddStage, ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, PoolStage, Stage
 from fpga_squeeze.hardware.structure import loadable, stage_in_lanes, stage_out_lanes
 from fpga_squeeze.quantize.qgraph import QAdd, QConv, QNode, QuantGraph

@@ -116,8 +116,8 @@ def converter_takes(channels: int, in_lanes: int, out_lanes: int, wanted: Beats)
     What it holds besides (templates/rtl/lib/fsq_width_converter.sv): equal lanes, nothing; towards wider beats, one complete output beat; towards
     narrower ones, one input beat; else a row of CAPACITY units behind an output register.
 
-    >>> converter_takes(8, 2, 2, np.array([0, 1, 5])).tolist(), converter_takes(8, 2, 8, np.array([4, 5])).tolist(), converter_takes(8, 8, 2, np.array([1, 2])).tolist()
-    ([0, 1, 5], [0, 1], [0, 4])
+    >>> [converter_takes(8, a, b, np.array([1, 2, 5])).tolist() for a, b in ((2, 2), (2, 8), (8, 2))]
+    [[1, 2, 5], [0, 0, 1], [0, 4, 16]]
     """
     unit = gcd(in_lanes, out_lanes)
     units = ceil(channels / unit)

@@ -231,7 +231,7 @@ class AddStage:
     """Meets the main stream with a bypass, beat by beat: requantize((main << align[0]) + (bypass << align[1]), shift), `lanes` channels a beat.
 
     `bypass`: the tensor that was forked off. `engine`: a convolution on the bypass, behind its FIFO; None for an identity.
-    `in_shape` is the shape of both operands and of the result; `bypass_fmt` the format of the operand that the adder takes, the engine's output if there is one.
+    `in_shape` is the shape of both operands and of the result; `bypass_fmt` the format of the second operand, the engine's output if there is one.
     """
 
     name: str

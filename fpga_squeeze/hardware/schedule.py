@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fpga_squeeze.hardware.fifo import PIPELINE_CYCLES
 from fpga_squeeze.hardware.need import Beats, stage_need, window_pixels
-from fpga_squeeze.hardware.plan import AddStage, ConvStage, ExpandStage, Link, PoolStage, Stage
+from fpga_squeeze.hardware.plan import ConvStage, ExpandStage, Link, Stage
 
 Times = NDArray[np.float64]
 
@@ -61,5 +61,5 @@ def pixel_need(stage: Stage) -> Beats:
 
 def stage_in_pixels(stage: Stage) -> int:
     """Pixels that `stage` takes in a frame."""
-    shape = stage.in_shape if isinstance(stage, PoolStage | AddStage) else stage.engines[-1].in_shape if stage.engines else stage.in_shape
+    shape = stage.engines[-1].in_shape if isinstance(stage, ConvStage | ExpandStage) else stage.in_shape
     return shape[1] * shape[2]

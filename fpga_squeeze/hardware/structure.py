@@ -213,7 +213,8 @@ def _add(qgraph: QuantGraph, node: QNode, op: QAdd, tensor: str, opened: dict[st
     if bypass is None or bypass.operand == tensor:
         other = next((i for i in node.inputs if i != tensor), tensor)
         raise InputError(
-            f"layer {node.name}: adds {tensor} and {other}; an addition must join the main branch with an earlier tensor of it, as it is or through one convolution"
+            f"layer {node.name}: adds {tensor} and {other}; an addition must join the main branch with an earlier tensor of it, "
+            "as it is or through one convolution"
         )
     align = op.align if node.inputs[0] == tensor else (op.align[1], op.align[0])
     engine = None if bypass.conv is None else make_engine(qgraph, qgraph[bypass.conv])

@@ -73,8 +73,9 @@ def link_source(stream: StreamRtl) -> str:
             "        .m_axis_tdata(wide_tdata), .m_axis_tvalid(wide_tvalid), .m_axis_tready(wide_tready));",
         ]
         source = "wide"
+    style = f", .STYLE({stream.style})" if stream.style else ""
     lines += [
-        f"    fsq_fifo #(.WIDTH({stream.fifo_bits}), .DEPTH({stream.depth}){f", .STYLE({stream.style})" if stream.style else ""}) fifo (.clk(clk), .rst(rst),",
+        f"    fsq_fifo #(.WIDTH({stream.fifo_bits}), .DEPTH({stream.depth}){style}) fifo (.clk(clk), .rst(rst),",
         f"        .s_axis_tdata({source}_tdata), .s_axis_tvalid({source}_tvalid), .s_axis_tready({source}_tready),",
         "        .m_axis_tdata(m_axis_tdata), .m_axis_tvalid(m_axis_tvalid), .m_axis_tready(m_axis_tready), .occupancy(), .high_water());",
         "endmodule",
