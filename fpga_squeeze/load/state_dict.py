@@ -148,7 +148,8 @@ def take_weights(path: Path, tensors: Tensors, arch: Arch) -> dict[str, ConvWeig
     by_name = {name: tensors[key] for key, name in paper_names(tensors, arch).items()}
     result: dict[str, ConvWeights] = {}
     for shape in conv_shapes(arch):
-        values = {leaf: _to_float64(path, shape.name, leaf, by_name[f"{shape.name}.{leaf}"]) for leaf in ("weight", "bias") if f"{shape.name}.{leaf}" in by_name}
+        stored = [leaf for leaf in ("weight", "bias") if f"{shape.name}.{leaf}" in by_name]
+        values = {leaf: _to_float64(path, shape.name, leaf, by_name[f"{shape.name}.{leaf}"]) for leaf in stored}
         bias = values["bias"] if "bias" in values else np.zeros(shape.weight[0])
         result[shape.name] = ConvWeights(values["weight"], bias, _norm(path, shape, by_name) if shape.norm_prefix else None)
     return result
@@ -204,6 +205,10 @@ def mismatch(tensors: Tensors, arch: Arch) -> tuple[int, str | None]:
             return fitting, f"layer {name} is {_text(found)}, expected {_text(wanted)}{note}"
         fitting += 1
     wanted_names = {name for name, _, _ in expected} | _optional(arch)
+    for shape in conv_shapes(arch):
+        bias = keys.get(f"{shape.name}.bias")
+        if shape.norm_prefix and bias is not None and tuple(tensors[bias].shape) != shape.weight[:1]:
+            return fitting, f"layer {shape.name}.bias is {_text(tuple(tensors[bias].shape))}, expected {_text(shape.weight[:1])}"
     extra = [key for name, key in keys.items() if name not in wanted_names]
     if extra:
         return fitting, f"unknown layer {extra[0]!r} ({len(extra)} such in all); expected only the {fitting} tensors of {arch.name}"

@@ -117,7 +117,8 @@ def conv_shapes(arch: Arch, in_channels: int | None = None, classes: int | None 
             channels = layer.out_channels
             index += 1 + arch.batch_norm  # its ReLU has an index of its own in torchvision's Sequential
         elif isinstance(layer, FireSpec):
-            parts = [("squeeze", layer.squeeze, channels, 1), ("expand1x1", layer.expand1x1, layer.squeeze, 1), ("expand3x3", layer.expand3x3, layer.squeeze, 3)]
+            parts = [("squeeze", layer.squeeze, channels, 1)]
+            parts += [("expand1x1", layer.expand1x1, layer.squeeze, 1), ("expand3x3", layer.expand3x3, layer.squeeze, 3)]
             if layer.bypass == "conv":
                 parts.append(("bypass", layer.out_channels, channels, 1))
             for part, out, into, kernel in parts:
