@@ -13,11 +13,15 @@ from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware.plan import FoldPlan
 from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
 
+_BYPASS_FILES = ("add.h", "fork.h", "tb_bypass.h")
+"""Static files that only a machine with a bypass has."""
+
 _HEADERS = {
     "conv": ("mvu.h",),
     "expand": ("concat.h", "mvu.h"),
     "pool": ("max_pool.h",),
     "sum": ("global_sum.h",),
+    "add": ("add.h",),
 }
 
 
@@ -42,12 +46,14 @@ def emit_hls(qgraph: QuantGraph, plan: FoldPlan, options: HlsOptions | None = No
     texts["hls/csim.mk"] = render("hls/csim.mk.jinja", banner=banner(design.digest, "C simulation with a plain C++ compiler."), d=design)
     content = {path: text.encode() for path, text in texts.items()}
     for folder in ("lib", "csim", "tb"):
-        content.update({f"hls/{folder}/{name}": data for name, data in static_files(f"hls/{folder}", ".h").items()})
+        library = static_files(f"hls/{folder}", ".h")
+        content.update({f"hls/{folder}/{name}": data for name, data in library.items() if design.bypassed or name not in _BYPASS_FILES})
     return dict(sorted(content.items()))
 
 
 def _module_files(design: DesignContext, module: ModuleContext) -> dict[str, str]:
     headers = {h for s in module.stages for h in _HEADERS[s.kind]}
+    headers |= {"mvu.h" for s in module.stages if s.kind == "add" and s.engines}
     for engine in (e for s in module.stages for e in s.engines):
         headers.add(f"{engine.reader.removesuffix('_with_centre')}.h")
         if engine.grouped:

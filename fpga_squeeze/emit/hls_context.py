@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from math import ceil
 
 from fpga_squeeze.emit.hls_stage import converter_function, lane_type, stage_context, word_type
 from fpga_squeeze.emit.hls_types import (
@@ -19,7 +21,7 @@ from fpga_squeeze.emit.idents import Namer, checked_identifier
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import TensorFormat
 from fpga_squeeze.hardware.dsp_packing import MAX_BITS
-from fpga_squeeze.hardware.plan import Engine, FoldPlan, GlobalSumStage, Link, Stage
+from fpga_squeeze.hardware.plan import AddStage, Engine, FoldPlan, GlobalSumStage, Link, Stage
 from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
 
 
@@ -51,6 +53,8 @@ def design_context(qgraph: QuantGraph, plan: FoldPlan, options: HlsOptions) -> D
 def configuration_digest(qgraph: QuantGraph, plan: FoldPlan, options: HlsOptions) -> str:
     """16 hexadecimal digits over the plan, the options and every integer of the network."""
     digest = hashlib.sha256(repr((plan, options)).encode())
+    if plan.bypasses:
+        digest.update(repr(plan.bypasses).encode())
     for node in qgraph.nodes:
         digest.update(repr((node.name, node.inputs, node.shape, node.fmt)).encode())
         if isinstance(node.op, QConv):
@@ -62,7 +66,7 @@ def configuration_digest(qgraph: QuantGraph, plan: FoldPlan, options: HlsOptions
 def _check_plan(qgraph: QuantGraph, plan: FoldPlan) -> None:
     if len(plan.links) != len(plan.stages) + 1:
         raise InputError(f"plan: {len(plan.stages)} stages need {len(plan.stages) + 1} links, got {len(plan.links)}")
-    for link in plan.links:
+    for link in (*plan.links, *plan.bypasses):
         if link.tensor not in qgraph.by_name:
             raise InputError(f"plan: link {link.name} carries {link.tensor!r}, which is no layer of the network; plan it again")
     for stage in plan.stages:
@@ -98,7 +102,9 @@ def _modules(plan: FoldPlan, names: dict[str, str], namer: Namer) -> tuple[Modul
         raise InputError("plan: the stages of a module must follow each other; give each module one name")
     modules = []
     for group in groups:
-        contexts = tuple(stage_context(s, plan.link_into(s.name), plan.link_from(s.name), names[s.name], namer) for s in group)
+        if len(group) > 1 and any(isinstance(s, AddStage) for s in group):
+            raise InputError(f"plan: module {group[0].module}: an addition is a module of its own, it takes two streams in; give it a name of its own")
+        contexts = tuple(stage_context(s, plan.link_into(s.name), plan.link_from(s.name), names[s.name], namer, _bypass(plan, s)) for s in group)
         ident = names[group[0].name] if len(group) == 1 else namer.take(group[0].module)
         streams: list[Stream] = []
         calls: list[Call] = []
@@ -116,6 +122,10 @@ def _modules(plan: FoldPlan, names: dict[str, str], namer: Namer) -> tuple[Modul
             )
         )
     return tuple(modules)
+
+
+def _bypass(plan: FoldPlan, stage: Stage) -> Link | None:
+    return plan.bypass_into(stage.name) if isinstance(stage, AddStage) else None
 
 
 def _stream_name(link: Link) -> str:
@@ -141,6 +151,27 @@ def _join(link: Link, source: str, streams: list[Stream], calls: list[Call]) -> 
     return _stream_name(link)
 
 
+def _fork(plan: FoldPlan, link: Link, streams: list[Stream], calls: list[Call], met: dict[str, str]) -> tuple[str, str]:
+    """(the stream that `link`'s producer writes, the stream that goes on to its consumer's side): the same, or with a fork between for each bypass.
+
+    The forks' calls come after the producer's: they are returned through `calls` by the caller in that order. `met`: the addition's stage name -> the end of
+    its bypass, converter included.
+    """
+    main = _producer_end(link, streams)
+    written = main
+    for bypass in reversed(plan.bypasses_of(link)):
+        before = f"{_stream_name(bypass)}_fork"
+        streams.append(Stream(before, word_type(link.fmt, link.in_lanes), 2))
+        forked: list[Call] = []
+        end = _producer_end(bypass, streams)
+        beats = link.shape[1] * link.shape[2] * ceil(link.shape[0] / link.in_lanes)
+        forked.append(Call(f"fsq::fork_beats<{word_type(link.fmt, link.in_lanes)}, {beats}>", (before, written, end)))
+        met[bypass.consumer] = _join(bypass, end, streams, forked)
+        calls[:0] = forked
+        written = before
+    return written, main
+
+
 def _top_graph(plan: FoldPlan, modules: tuple[ModuleContext, ...]) -> tuple[tuple[Stream, ...], tuple[Call, ...]]:
     streams: list[Stream] = []
     calls: list[Call] = []
@@ -149,12 +180,18 @@ def _top_graph(plan: FoldPlan, modules: tuple[ModuleContext, ...]) -> tuple[tupl
         raise InputError(f"plan: link {first.name} must take a whole pixel a beat, {first.shape[0]} lanes, got {first.in_lanes}")
     if last.in_lanes != 1 or last.out_lanes != 1:
         raise InputError(f"plan: link {last.name} must carry one class sum a beat, got {last.in_lanes} to {last.out_lanes} lanes")
-    source = _producer_end(first, streams)
-    calls.append(Call(f"fsq::receive_pixels<{first.shape[0]}, {first.shape[1] * first.shape[2]}>", ("s_axis", source)))
+    met: dict[str, str] = {}
+    forks: list[Call] = []
+    written, source = _fork(plan, first, streams, forks, met)
+    calls.append(Call(f"fsq::receive_pixels<{first.shape[0]}, {first.shape[1] * first.shape[2]}>", ("s_axis", written)))
+    calls += forks
     for module in modules:
         source = _join(plan.link_into(module.stages[0].name), source, streams, calls)
-        target = _producer_end(plan.link_from(module.stages[-1].name), streams)
-        calls.append(Call(module.ident, (source, target)))
+        forks = []
+        written, target = _fork(plan, plan.link_from(module.stages[-1].name), streams, forks, met)
+        bypass = (met[module.stages[0].name],) if module.stages[0].name in met else ()
+        calls.append(Call(module.ident, (source, *bypass, written)))
+        calls += forks
         source = target
     wide = last.fmt.bits + (0 if last.fmt.signed else 1) > 32
     calls.append(Call(f"fsq::send_scores<{lane_type(last.fmt)}, {64 if wide else 32}, {last.shape[0]}>", (source, "m_axis")))
@@ -166,5 +203,9 @@ def _checks(plan: FoldPlan, modules: tuple[ModuleContext, ...]) -> tuple[CheckCo
     for s in (s for m in modules for s in m.stages):
         into, outof = plan.link_into(s.name), plan.link_from(s.name)
         files = file_stem(into.tensor), file_stem(outof.tensor)
-        checks.append(CheckContext(s.name, s.ident, s.in_word, s.out_word, into.out_lanes, outof.in_lanes, *files, into.shape, outof.shape))
+        check = CheckContext(s.name, s.ident, s.in_word, s.out_word, into.out_lanes, outof.in_lanes, *files, into.shape, outof.shape)
+        if s.bypass_word:
+            bypass = plan.bypass_into(s.name)
+            check = replace(check, bypass_lanes=bypass.out_lanes, bypass_file=file_stem(bypass.tensor), bypass_shape=bypass.shape)
+        checks.append(check)
     return tuple(checks)

@@ -9,7 +9,7 @@ from fpga_squeeze.emit.hls_types import Call, EngineContext, StageContext, Strea
 from fpga_squeeze.emit.idents import Namer
 from fpga_squeeze.fixed_point import TensorFormat
 from fpga_squeeze.hardware.fifo import group_fifo, internal_fifos, results_fifo
-from fpga_squeeze.hardware.plan import ConvStage, Engine, ExpandStage, Link, PoolStage, Stage
+from fpga_squeeze.hardware.plan import AddStage, ConvStage, Engine, ExpandStage, Link, PoolStage, Stage
 from fpga_squeeze.ir import Shape
 
 WINDOW_DEPTH = 2
@@ -51,8 +51,8 @@ def converter_function(fmt: TensorFormat, channels: int, pixels: int, in_lanes: 
     return f"fsq::{name}<{lane_type(fmt)}, {in_lanes}, {out_lanes}, {channels}, {pixels}>"
 
 
-def stage_context(stage: Stage, link_in: Link, link_out: Link, ident: str, namer: Namer) -> StageContext:
-    """The context of one stage; `namer` gives the engines of an expand stage their names."""
+def stage_context(stage: Stage, link_in: Link, link_out: Link, ident: str, namer: Namer, bypass: Link | None = None) -> StageContext:
+    """The context of one stage; `namer` gives the engines of an expand stage and of a bypass their names. `bypass`: an addition's second input."""
     base = StageContext(
         kind="conv", ident=ident, name=stage.name, in_type=lane_type(link_in.fmt), out_type=lane_type(link_out.fmt),
         in_word=word_type(link_in.fmt, link_in.out_lanes), out_word=word_type(link_out.fmt, link_out.in_lanes),
@@ -61,6 +61,9 @@ def stage_context(stage: Stage, link_in: Link, link_out: Link, ident: str, namer
         return _conv_context(stage.engine, base)
     if isinstance(stage, ExpandStage):
         return _expand_context(stage, namer, base)
+    if isinstance(stage, AddStage):
+        assert bypass is not None
+        return _add_context(stage, namer, replace(base, bypass_word=word_type(bypass.fmt, bypass.out_lanes), bypass_type=lane_type(stage.bypass_fmt)))
     u = "unsigned"
     c, h, w = stage.in_shape
     if isinstance(stage, PoolStage):
@@ -110,24 +113,55 @@ def _describe_engine(e: Engine) -> str:
 
 
 def _conv_context(engine: Engine, base: StageContext) -> StageContext:
-    ident = base.ident
-    context = _engine_context(ident, engine, with_centre=False)
+    context = _engine_context(base.ident, engine, with_centre=False)
+    streams, calls = _engine_calls(context, "in", "out")
+    return replace(base, engines=(context,), streams=streams, calls=calls, describe=_describe_engine(engine))
+
+
+def _engine_calls(context: EngineContext, source: str, sink: str) -> tuple[tuple[Stream, ...], tuple[Call, ...]]:
+    """The streams and processes of an engine on its own, from stream `source` to stream `sink`."""
+    ident, engine = context.ident, context.engine
     streams, calls = [], []
-    source = "in"
     if context.grouped and engine.pixel_buffered:
         streams.append(Stream("groups", f"{ident}_group", group_fifo(engine)))
         calls.append(Call(f"{ident}_gather", (source, "groups")))
         source = "groups"
     streams.append(Stream("windows", f"{ident}_window", WINDOW_DEPTH))
     calls.append(Call(f"{ident}_read", (source, "windows")))
-    target = "out"
+    target = sink
     if context.grouped:
         streams.append(Stream("results", f"{ident}_result_group", results_fifo(engine)))
         target = "results"
     calls.append(Call(f"{ident}_multiply", ("windows", target)))
     if context.grouped:
-        calls.append(Call(f"{ident}_order", (target, "out")))
-    return replace(base, engines=(context,), streams=tuple(streams), calls=tuple(calls), describe=_describe_engine(engine))
+        calls.append(Call(f"{ident}_order", (target, sink)))
+    return tuple(streams), tuple(calls)
+
+
+def _add_context(stage: AddStage, namer: Namer, base: StageContext) -> StageContext:
+    u, i = "unsigned", "int"
+    c, h, w = stage.in_shape
+    wide = [f.bits + (0 if f.signed else 1) + a for f, a in zip((stage.in_fmt, stage.bypass_fmt), stage.align, strict=True)]
+    constants = (
+        (u, "C", c), (u, "PIXELS", h * w), (u, "LANES", stage.lanes), (i, "ALIGN_MAIN", stage.align[0]), (i, "ALIGN_BYPASS", stage.align[1]),
+        (i, "ACC_BITS", max(wide) + 1), (i, "SHIFT_MIN", stage.shift), (i, "SHIFT_MAX", stage.shift), (i, "QMIN", stage.out_fmt.qmin),
+        (i, "QMAX", stage.out_fmt.qmax),
+    )  # fmt: skip
+    what = f"sum of the main branch and the bypass, {_size(stage.in_shape)}"
+    context = replace(base, kind="add", constants=constants, function="add", describe=what)
+    if stage.engine is None:
+        return context
+    e = stage.engine
+    engine = _engine_context(namer.take(e.node), e, with_centre=False)
+    streams, calls = _engine_calls(engine, "bypass", "conv")
+    streams = (*streams, Stream("conv", word_type(e.out_fmt, e.fold.p_oc), 2))
+    operand = "conv"
+    if e.fold.p_oc != stage.lanes:
+        operand = "conv_regrouped"
+        streams = (*streams, Stream(operand, word_type(e.out_fmt, stage.lanes), 2))
+        calls = (*calls, Call(converter_function(e.out_fmt, c, h * w, e.fold.p_oc, stage.lanes), ("conv", operand)))
+    calls = (*calls, Call(f"fsq::add<{base.ident}_cfg>", ("in", operand, "out")))
+    return replace(context, engines=(engine,), streams=streams, calls=calls, describe=f"{what}\n// On the bypass: {_describe_engine(e)}")
 
 
 def _expand_context(stage: ExpandStage, namer: Namer, base: StageContext) -> StageContext:

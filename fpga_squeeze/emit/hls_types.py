@@ -63,8 +63,9 @@ class EngineContext:
 
 @dataclass(frozen=True)
 class StageContext:
-    """One stage: `kind` is conv, expand, pool or sum. `constants` and the library `function` are a pool's or sum's; `engines` a conv's one or an
-    expand's 1x1 and KxK; `streams` and `calls` the dataflow between their processes."""
+    """One stage: `kind` is conv, expand, pool, sum or add. `constants` and the library `function` are a pool's, sum's or addition's; `engines` a conv's
+    one, an expand's 1x1 and KxK or the one on an addition's bypass; `streams` and `calls` the dataflow between their processes. `bypass_word`,
+    `bypass_type`: an addition's second input and second operand, empty elsewhere."""
 
     kind: str
     ident: str
@@ -79,6 +80,8 @@ class StageContext:
     function: str = ""
     streams: tuple[Stream, ...] = ()
     calls: tuple[Call, ...] = ()
+    bypass_word: str = ""
+    bypass_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,9 @@ class CheckContext:
     out_file: str
     in_shape: Shape
     out_shape: Shape
+    bypass_lanes: int = 0
+    bypass_file: str = ""
+    bypass_shape: Shape = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,11 @@ class DesignContext:
     in_file: str
     out_file: str
     in_shape: Shape
+
+    @property
+    def bypassed(self) -> bool:
+        """Some stream is forked and met again."""
+        return any(s.bypass_word for s in self.stages)
 
     @property
     def stages(self) -> tuple[StageContext, ...]:

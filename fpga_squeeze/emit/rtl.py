@@ -16,6 +16,9 @@ from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
 
 __all__ = ["RtlOptions", "emit_rtl", "memories"]
 
+OPTIONAL_FILES = ("fsq_conv_adder.sv",)
+"""Library modules that only a machine with such a stage has."""
+
 LOADER_FILES = ("fsq_frame_hold.sv", "fsq_loader.sv")
 """Library modules that only a machine with loaded weights has."""
 
@@ -35,7 +38,9 @@ def emit_rtl(qgraph: QuantGraph, plan: FoldPlan, options: RtlOptions | None = No
         text = render("rtl/stage.sv.jinja", banner=banner(design.digest, f"Stage {stage.name}."), s=stage)
         content[f"rtl/{stage.ident}.sv"] = text.encode()
     content[f"rtl/{design.top}.sv"] = render("rtl/top.sv.jinja", banner=banner(design.digest, "Top of the machine."), d=design).encode()
-    library = {name: data for name, data in static_files("rtl/lib", ".sv").items() if design.loader or name not in LOADER_FILES}
+    used = {f"{stage.library}.sv" for stage in design.stages}
+    unused = {*(() if design.loader else LOADER_FILES), *(name for name in OPTIONAL_FILES if name not in used)}
+    library = {name: data for name, data in static_files("rtl/lib", ".sv").items() if name not in unused}
     content.update({f"rtl/lib/{name}": data for name, data in library.items()})
     sources = [*(f"lib/{name}" for name in library), *(f"{s.ident}.sv" for s in design.stages), f"{design.top}.sv"]
     content["rtl/files.f"] = "".join(f"{name}\n" for name in sources).encode()

@@ -9,8 +9,10 @@ from fpga_squeeze.emit.idents import Namer, checked_identifier
 from fpga_squeeze.emit.load_image import LOAD_IDS, header, load_memories, payload_bytes
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import TensorFormat
+from fpga_squeeze.hardware.bypass import rtl_bypass_depth
 from fpga_squeeze.hardware.fifo_rtl import rtl_expand_depths, rtl_link_depth
-from fpga_squeeze.hardware.plan import ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, Link, PoolStage, Stage
+from fpga_squeeze.hardware.packing import pack
+from fpga_squeeze.hardware.plan import AddStage, ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, Link, PoolStage, Stage
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
 INDEX_BITS = 32
@@ -57,7 +59,7 @@ class StageRtl:
     """One stage: module `ident` in a file of its own, an instance of library module `library`.
 
     `parameters` are (name, literal) in the library's order; `extra` are library outputs that stay inside (name, bits). `loaded`: an engine's memories
-    come over the load bus, which the module then has as a port.
+    come over the load bus, which the module then has as a port. `bypass_bits`: bits of a beat of the second input, 0 where there is none.
     """
 
     ident: str
@@ -71,13 +73,15 @@ class StageRtl:
     has_last: bool
     has_memories: bool
     loaded: bool
+    bypass_bits: int = 0
 
 
 @dataclass(frozen=True)
 class StreamRtl:
     """One link: `ident`_tdata and so on at the producer, then a converter where lanes differ, then a FIFO before the consumer.
 
-    `bits` of a channel; `last` is the class sums' stream, which carries tlast.
+    `bits` of a channel; `last` is the class sums' stream, which carries tlast. `bypasses`: links forked off it, each by a fork of its own between
+    `source`, which the producer drives, and `ident`. `style`: STYLE of its FIFO where that is not the library's default.
     """
 
     ident: str
@@ -91,6 +95,19 @@ class StreamRtl:
     depth: int
     first: bool
     last: bool
+    bypasses: tuple[str, ...] = ()
+    style: int = 0
+
+    @property
+    def source(self) -> str:
+        """The stream that the producer drives."""
+        return self.forks[0][0] if self.bypasses else self.ident
+
+    @property
+    def forks(self) -> tuple[tuple[str, str, str], ...]:
+        """(input, main output, bypass) of each fork, in order."""
+        inner = [f"{self.ident}_fork{i}" for i in range(len(self.bypasses))]
+        return tuple(zip(inner, [*inner, self.ident][1:], self.bypasses, strict=True))
 
     @property
     def converted(self) -> bool:
@@ -152,6 +169,7 @@ class RtlDesign:
     digest: str
     stages: tuple[StageRtl, ...]
     streams: tuple[StreamRtl, ...]
+    bypasses: tuple[StreamRtl, ...]
     marks: tuple[Mark, ...]
     engines: tuple[tuple[str, EngineRtl], ...]  # by node, in stream order
     in_bits: int
@@ -162,6 +180,15 @@ class RtlDesign:
     index_bits: int
     period_ns: str
     loader: LoaderRtl | None
+
+    @property
+    def all_streams(self) -> tuple[StreamRtl, ...]:
+        """The chain's links, then the bypasses."""
+        return (*self.streams, *self.bypasses)
+
+    def bypass_into(self, stage: str) -> StreamRtl:
+        """The bypass that module `stage` takes in."""
+        return next(b for b in self.bypasses if b.consumer == stage)
 
     @property
     def out_bits(self) -> int:
@@ -191,7 +218,8 @@ def rtl_design(qgraph: QuantGraph, plan: FoldPlan, options: RtlOptions) -> RtlDe
     sum_bits = output_bits(last.fmt)
     stages = tuple(_stage(s, plan, idents[s.name], engines, sum_bits) for s in plan.stages)
     streams = tuple(_stream(link, plan, idents, sum_bits) for link in plan.links)
-    marks = [Mark(link.name, f"{stream.ident}_fifo.high_water", stream.depth) for link, stream in zip(plan.links, streams, strict=True)]
+    bypasses = tuple(_stream(link, plan, idents, sum_bits) for link in plan.bypasses)
+    marks = [Mark(stream.ident, f"{stream.ident}_fifo.high_water", stream.depth) for stream in (*streams, *bypasses)]
     for stage in plan.stages:
         if isinstance(stage, ExpandStage):
             depth = rtl_expand_depths(stage)
@@ -200,7 +228,7 @@ def rtl_design(qgraph: QuantGraph, plan: FoldPlan, options: RtlOptions) -> RtlDe
             marks += [Mark(f"{stage.name}.{n}", f"{instance}.{n}_high_water", beats) for n, beats in named]
     digest = options.digest or configuration_digest(qgraph, plan, HlsOptions(options.top, options.part))
     return RtlDesign(
-        top=options.top, part=options.part, digest=digest, stages=stages, streams=streams, marks=tuple(marks),
+        top=options.top, part=options.part, digest=digest, stages=stages, streams=streams, bypasses=bypasses, marks=tuple(marks),
         engines=tuple(engines.items()), in_bits=first.shape[0] * first.fmt.bits, pixels=first.shape[1] * first.shape[2],
         classes=last.shape[0], sum_bits=sum_bits, top_k=options.top_k, index_bits=INDEX_BITS, period_ns=f"{1000.0 / plan.clock_mhz:.3f}",
         loader=_loader(qgraph, plan),
@@ -241,7 +269,7 @@ def _check(qgraph: QuantGraph, plan: FoldPlan, options: RtlOptions) -> None:
     checked_identifier(options.top, "the top module's name")
     if options.top.startswith(("fsq_", "tb_")):
         raise InputError(f"the top module's name {options.top!r} begins like a library module; any other name was expected")
-    for link in plan.links:
+    for link in (*plan.links, *plan.bypasses):
         if link.tensor not in qgraph.by_name:
             raise InputError(f"plan: link {link.name} carries {link.tensor!r}, which is no layer of the network; plan it again")
         checked_identifier(link.name, "the link")
@@ -255,10 +283,14 @@ def _check(qgraph: QuantGraph, plan: FoldPlan, options: RtlOptions) -> None:
 
 def _stream(link: Link, plan: FoldPlan, idents: dict[str, str], sum_bits: int) -> StreamRtl:
     final = link is plan.links[-1]
+    bypass = link in plan.bypasses
+    depth = rtl_bypass_depth(plan, link) if bypass else rtl_link_depth(plan, link)
+    # A bypass as deep as rows of a map lies in block RAM, where hardware/packing.py counts it.
+    style = STYLES["bram"] if bypass and pack(link.out_lanes * link.fmt.bits, depth, rom=False).bram18 else 0
     return StreamRtl(
         ident=link.name, tensor=link.tensor, producer=idents.get(link.producer, link.producer), consumer=idents.get(link.consumer, link.consumer),
         channels=link.shape[0], bits=sum_bits if final else link.fmt.bits, in_lanes=link.in_lanes, out_lanes=link.out_lanes,
-        depth=rtl_link_depth(plan, link), first=link is plan.links[0], last=final,
+        depth=depth, first=link is plan.links[0], last=final, bypasses=() if bypass or final else tuple(b.name for b in plan.bypasses_of(link)), style=style,
     )  # fmt: skip
 
 
@@ -275,6 +307,12 @@ def _stage(stage: Stage, plan: FoldPlan, ident: str, engines: dict[str, EngineRt
     elif isinstance(stage, PoolStage):
         library, parameters = "fsq_max_pool", _pool(stage)
         describe = f"max pool {stage.kernel}x{stage.kernel}/{stage.stride}, {_shape(stage.in_shape)} to {_shape(stage.out_shape)}"
+    elif isinstance(stage, AddStage):
+        library, parameters = ("fsq_adder", []) if stage.engine is None else ("fsq_conv_adder", _bypass_conv(stage.engine, engines))
+        parameters = parameters + _add(stage)
+        extra = () if stage.engine is None else (("high_water", 16),)
+        describe = f"sum of {into.tensor} and {plan.bypass_into(stage.name).tensor}, {_shape(stage.in_shape)}"
+        describe += f"; on the bypass {_engine_text(stage.engine)}" if stage.engine else ""
     else:
         library, parameters = "fsq_global_sum", _sum(stage, sum_bits)
         describe = f"sum of every channel over {stage.in_shape[1]}x{stage.in_shape[2]} pixels"
@@ -283,6 +321,7 @@ def _stage(stage: Stage, plan: FoldPlan, ident: str, engines: dict[str, EngineRt
         ident=ident, name=stage.name, library=library, describe=describe, parameters=tuple((n, _literal(v)) for n, v in parameters),
         extra=extra, in_bits=into.out_lanes * into.fmt.bits, out_bits=out_bits, has_last=isinstance(stage, GlobalSumStage),
         has_memories=bool(stage.engines), loaded=any(e.loaded for e in stage.engines),
+        bypass_bits=stage.bypass_lanes * plan.bypass_into(stage.name).fmt.bits if isinstance(stage, AddStage) else 0,
     )  # fmt: skip
 
 
@@ -356,6 +395,21 @@ def _conv(e: Engine, engines: dict[str, EngineRtl]) -> Parameters:
     if e.fold.p_px > 1:
         parameters.append(("P_PX", e.fold.p_px))
     return parameters + _formats(e.in_fmt, e.out_fmt) + _numbers(e) + _forms(e, engines) + _files(e, engines)
+
+
+def _bypass_conv(e: Engine, engines: dict[str, EngineRtl]) -> Parameters:
+    """The engine's parameters under the names of fsq_conv_adder: its output is the adder's second operand."""
+    names = {"ACT_BITS": "IN_BITS", "ACT_SIGNED": "IN_SIGNED", "OUT_BITS": "B_BITS", "OUT_SIGNED": "B_SIGNED"}
+    own = [("OC", e.out_shape[0]), *((names.get(n, n), v) for n, v in _conv(e, engines))]
+    return [(n, v) for n, v in own if not n.startswith("B_")]
+
+
+def _add(s: AddStage) -> Parameters:
+    return [
+        ("LANES", s.lanes), ("A_BITS", s.in_fmt.bits), ("A_SIGNED", int(s.in_fmt.signed)), ("B_BITS", s.bypass_fmt.bits),
+        ("B_SIGNED", int(s.bypass_fmt.signed)), ("ALIGN_A", s.align[0]), ("ALIGN_B", s.align[1]), ("SHIFT", s.shift),
+        ("OUT_BITS", s.out_fmt.bits), ("OUT_SIGNED", int(s.out_fmt.signed)),
+    ]  # fmt: skip
 
 
 def _expand(stage: ExpandStage, engines: dict[str, EngineRtl]) -> Parameters:

@@ -24,16 +24,18 @@ def sim_files(qgraph: QuantGraph, plan: FoldPlan, design: RtlDesign, stored: tup
 
 def network(qgraph: QuantGraph, plan: FoldPlan, design: RtlDesign, stored: tuple[Memory, ...]) -> dict[str, object]:
     """What the runner must know: streams with their golden files, FIFOs, memory files, and the plan's figures."""
+    links = [*plan.links[:-1], *plan.bypasses, plan.links[-1]]
+    described = [*design.streams[:-1], *design.bypasses, design.streams[-1]]
     streams = [
         {
             "name": stream.ident,
-            "stage": link.producer,
+            "stage": link.producer if link not in plan.bypasses else stream.ident.replace("_bypass", ".bypass"),
             "file": f"{file_stem(link.tensor)}.bin",
             "shape": list(qgraph[link.tensor].shape),
             "bits": stream.bits,
             "lanes": stream.in_lanes,
         }
-        for link, stream in zip(plan.links, design.streams, strict=True)
+        for link, stream in zip(links, described, strict=True)
     ]
     return {
         "top": design.top,

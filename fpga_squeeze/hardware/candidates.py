@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fpga_squeeze.hardware.cost import Resources, engine_resources, stage_resources
 from fpga_squeeze.hardware.devices import LATTICE, Device
 from fpga_squeeze.hardware.dsp_packing import pack_shift
-from fpga_squeeze.hardware.plan import ConvStage, Engine, EngineFold, ExpandStage, GlobalSumStage, PoolStage, Stage
+from fpga_squeeze.hardware.plan import AddStage, ConvStage, Engine, EngineFold, ExpandStage, GlobalSumStage, PoolStage, Stage
 from fpga_squeeze.hardware.structure import loadable, stage_in_lanes, stage_out_lanes
 
 STREAM_SHARE = 0.75
@@ -112,6 +112,9 @@ def least_multipliers(stage: Stage, target: int, p_px: tuple[int, ...], in_lanes
                 best = (fold.multipliers + small, cycles)
         return best
     forms = streamed(stage, target, in_lanes)
+    if isinstance(stage, AddStage) and stage.engine is not None:
+        folded = [(f, replace(stage.engine, fold=f)) for f in engine_folds(stage.engine, target, p_px)] if forms else []
+        return min(((f.multipliers, max(forms[0].cycles, replace(stage, lanes=forms[0].lanes, engine=e).cycles)) for f, e in folded), default=None)
     return (0, forms[0].cycles) if forms else None
 
 
@@ -122,12 +125,18 @@ def choices(stage: Stage, target: int, space: Space, in_lanes: int | None = None
         return tuple(_choice(replace(stage, engine=e), r) for e, r in found)
     if isinstance(stage, ExpandStage):
         return _expand_choices(stage, target, space, in_lanes)
-    return tuple(_choice(s, stage_resources(s, space.device)) for s in streamed(stage, target, in_lanes))
+    forms = streamed(stage, target, in_lanes)
+    if isinstance(stage, AddStage) and stage.engine is not None:
+        engines = _engine_choices(stage.engine, engine_folds(stage.engine, target, space.p_px), space)
+        joined = [replace(s, engine=e) for s in forms if isinstance(s, AddStage) for e, _ in engines]
+        return tuple(_choice(s, stage_resources(s, space.device)) for s in joined)
+    return tuple(_choice(s, stage_resources(s, space.device)) for s in forms)
 
 
-def streamed(stage: PoolStage | GlobalSumStage, target: int, in_lanes: int | None = None) -> list[PoolStage | GlobalSumStage]:
+def streamed(stage: PoolStage | GlobalSumStage | AddStage, target: int, in_lanes: int | None = None) -> list[PoolStage | GlobalSumStage | AddStage]:
     """The narrowest forms of a stage without multipliers that keep STREAM_SHARE of the target; the widest one where only that meets the target at all."""
-    built = [replace(stage, lanes=n) for n in ((in_lanes,) if in_lanes else divisors(stage.in_shape[0]))]
+    bare = replace(stage, engine=None) if isinstance(stage, AddStage) else stage  # an engine on the bypass has folds of its own
+    built = [replace(bare, lanes=n) for n in ((in_lanes,) if in_lanes else divisors(stage.in_shape[0]))]
     return [s for s in built if s.cycles <= target * STREAM_SHARE][:STREAM_FORMS] or [s for s in built[-1:] if s.cycles <= target]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from fpga_squeeze.hardware.candidates import concat_lanes, engine_folds, least_multipliers, streamed
 from fpga_squeeze.hardware.cost import Resources, converter_resources, stage_resources
-from fpga_squeeze.hardware.plan import ConvStage, ExpandStage, PoolStage, Stage
+from fpga_squeeze.hardware.plan import AddStage, ConvStage, ExpandStage, PoolStage, Stage
 from fpga_squeeze.hardware.structure import stage_in_lanes, stage_out_lanes
 
 BRAM18_COST = 150
@@ -53,6 +53,8 @@ def scalar(resources: Resources) -> float:
 
 
 def _converter(stage: Stage, out_lanes: int, in_lanes: int) -> float:
+    if isinstance(stage, AddStage):
+        return scalar(converter_resources(stage.in_shape[0], stage.in_fmt.bits, out_lanes, in_lanes, None))
     fmt = stage.fmt if isinstance(stage, PoolStage) else stage.engines[-1].in_fmt if stage.engines else stage.in_fmt  # type: ignore[union-attr]
     channels = stage.engines[0].in_shape[0] if stage.engines else stage.in_shape[0]  # type: ignore[union-attr]
     return scalar(converter_resources(channels, fmt.bits, out_lanes, in_lanes, None))
@@ -67,6 +69,10 @@ def _folds(stage: Stage, target: int, in_lanes: int | None, p_px: tuple[int, ...
         found = [replace(stage, engine=replace(stage.engine, fold=f)) for f in folds]
     elif isinstance(stage, ExpandStage):
         found = _expand(stage, target, in_lanes, least[0], p_px)
+    elif isinstance(stage, AddStage) and stage.engine is not None:
+        folds = [f for f in engine_folds(stage.engine, target, p_px) if f.multipliers == least[0]]
+        bypassed = [replace(stage.engine, fold=f) for f in folds]
+        found = [replace(s, engine=e) for s in streamed(stage, target, in_lanes) if isinstance(s, AddStage) for e in bypassed]
     else:
         found = list(streamed(stage, target, in_lanes))
     return [_Link(s, stage_in_lanes(s), stage_out_lanes(s), scalar(stage_resources(s, None))) for s in found]

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, log2
 
+from fpga_squeeze.hardware.bypass import rtl_bypass_depth
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.fifo_rtl import rtl_expand_depths, rtl_link_depth
 from fpga_squeeze.hardware.packing import Packing, pack
-from fpga_squeeze.hardware.plan import Engine, ExpandStage, FoldPlan, GlobalSumStage, PoolStage, Stage
+from fpga_squeeze.hardware.plan import AddStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, PoolStage, Stage
 from fpga_squeeze.hardware.structure import line_buffer_banks
 
 DEFAULT_MULTIPLIER_BITS = (25, 18)
@@ -71,6 +72,8 @@ def stage_resources(stage: Stage, device: Device | None = None) -> Resources:
         return _pool(stage, device)
     if isinstance(stage, GlobalSumStage):
         return _global_sum(stage, device)
+    if isinstance(stage, AddStage):
+        return total + _adder(stage, device)
     return total
 
 
@@ -110,6 +113,10 @@ def plan_resources(plan: FoldPlan, device: Device | None = None) -> Resources:
     for link in plan.links:
         total = total + converter_resources(link.shape[0], link.fmt.bits, link.in_lanes, link.out_lanes, device)
         total = total + fifo_resources(link.out_lanes * link.fmt.bits, rtl_link_depth(plan, link), device)
+    for bypass in plan.bypasses:
+        total = total + Resources(lut=4, ff=2)  # the fork: two flags, valid and ready; the data is wires
+        total = total + converter_resources(bypass.shape[0], bypass.fmt.bits, bypass.in_lanes, bypass.out_lanes, device)
+        total = total + fifo_resources(bypass.out_lanes * bypass.fmt.bits, rtl_bypass_depth(plan, bypass), device)
     if any(e.loaded for s in plan.stages for e in s.engines):
         total = total + LOADER
     return total
@@ -193,3 +200,13 @@ def _global_sum(s: GlobalSumStage, device: Device | None) -> Resources:
     word = s.lanes * s.out_fmt.bits
     sums = memory_resources(word, ceil(s.in_shape[0] / s.lanes), device, copies=2)
     return sums + Resources(lut=3 * word + 100, ff=3 * word + 100)
+
+
+def _adder(s: AddStage, device: Device | None) -> Resources:
+    """fsq_adder: a lane adds, rounds and clamps; registers of the sum and of the result. Behind an engine on the bypass, a converter to its lanes."""
+    wide = [f.bits + (0 if f.signed else 1) + a for f, a in zip((s.in_fmt, s.bypass_fmt), s.align, strict=True)]
+    sum_bits = max(wide) + 1
+    total = Resources(lut=s.lanes * (2 * sum_bits + 3 * s.out_fmt.bits) + 10, ff=s.lanes * (sum_bits + s.out_fmt.bits) + 2)
+    if s.engine is not None:
+        total = total + converter_resources(s.in_shape[0], s.bypass_fmt.bits, s.engine.fold.p_oc, s.lanes, device)
+    return total

@@ -1,7 +1,8 @@
 """folding.json: the folds of a plan as a file that can be edited and fed back.
 
-{"clock_mhz", "target_cycles", "stages": [{"name", "cycles", and by kind: "engine" | "expand1x1", "expand3x3", "out_lanes" | "lanes"}]}, an engine
-being {"p_oc", "p_ic", "p_k", "p_px", "packing", "pack_shift", "weight_storage", "loaded"}; from "p_px" on they may be left out (1, "none", 0, "auto", false).
+{"clock_mhz", "target_cycles", "stages": [{"name", "cycles", and by kind: "engine" | "expand1x1", "expand3x3", "out_lanes" | "lanes"}]}; an addition
+has "lanes" and, with a convolution on its bypass, "engine" too. An engine is {"p_oc", "p_ic", "p_k", "p_px", "packing", "pack_shift", "weight_storage",
+"loaded"}; from "p_px" on they may be left out (1, "none", 0, "auto", false).
 `cycles` is information for the reader: it follows from the folds and is computed again when the file is read.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware.links import assemble
-from fpga_squeeze.hardware.plan import ConvStage, Engine, EngineFold, ExpandStage, FoldPlan, Stage
+from fpga_squeeze.hardware.plan import AddStage, ConvStage, Engine, EngineFold, ExpandStage, FoldPlan, Stage
 from fpga_squeeze.hardware.structure import build_skeleton, loadable
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
@@ -57,6 +58,8 @@ def _stage_entry(stage: Stage) -> dict[str, Any]:
         entry |= {"expand1x1": _fold_entry(stage.expand1x1), "expand3x3": _fold_entry(stage.expand3x3), "out_lanes": stage.out_lanes}
     else:
         entry["lanes"] = stage.lanes
+        if isinstance(stage, AddStage) and stage.engine is not None:
+            entry["engine"] = _fold_entry(stage.engine)
     return entry
 
 
@@ -70,6 +73,8 @@ def _fold_entry(engine: Engine) -> dict[str, int | str | bool]:
 
 def _folded(stage: Stage, entry: dict[str, Any]) -> Stage:
     own = {"engine"} if isinstance(stage, ConvStage) else {"expand1x1", "expand3x3", "out_lanes"} if isinstance(stage, ExpandStage) else {"lanes"}
+    if isinstance(stage, AddStage) and stage.engine is not None:
+        own = {"lanes", "engine"}
     _keys(f"stage {stage.name}", entry, {"name", *own}, optional={"cycles"})
     if isinstance(stage, ConvStage):
         return replace(stage, engine=_engine(stage.name, "engine", stage.engine, entry))
@@ -77,7 +82,10 @@ def _folded(stage: Stage, entry: dict[str, Any]) -> Stage:
         e1 = _engine(stage.name, "expand1x1", stage.expand1x1, entry)
         e3 = _engine(stage.name, "expand3x3", stage.expand3x3, entry)
         return replace(stage, expand1x1=e1, expand3x3=e3, out_lanes=_positive(f"stage {stage.name}", "out_lanes", entry["out_lanes"]))
-    return replace(stage, lanes=_positive(f"stage {stage.name}", "lanes", entry["lanes"]))
+    lanes = _positive(f"stage {stage.name}", "lanes", entry["lanes"])
+    if isinstance(stage, AddStage) and stage.engine is not None:
+        return replace(stage, lanes=lanes, engine=_engine(stage.name, "engine", stage.engine, entry))
+    return replace(stage, lanes=lanes)
 
 
 def _engine(name: str, key: str, engine: Engine, entry: dict[str, Any]) -> Engine:

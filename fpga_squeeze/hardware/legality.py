@@ -7,12 +7,13 @@ from itertools import pairwise
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import signed_bits
+from fpga_squeeze.hardware.bypass import hls_bypass_depth
 from fpga_squeeze.hardware.devices import MULTIPLIER_BITS
 from fpga_squeeze.hardware.dsp_packing import MAX_BITS
 from fpga_squeeze.hardware.fifo import link_depth
-from fpga_squeeze.hardware.plan import ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, PoolStage, Stage
+from fpga_squeeze.hardware.plan import AddStage, ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, PoolStage, Stage
 from fpga_squeeze.hardware.structure import loadable, stage_in_lanes, stage_out_lanes
-from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
+from fpga_squeeze.quantize.qgraph import QAdd, QConv, QNode, QuantGraph
 
 STORAGES = ("auto", "lut", "bram", "uram")
 
@@ -30,6 +31,7 @@ def verify_plan(plan: FoldPlan, qgraph: QuantGraph) -> None:
         _verify_stage(stage, qgraph)
     _verify_cover(plan, qgraph)
     _verify_links(plan, qgraph)
+    _verify_bypasses(plan, qgraph)
 
 
 def _require(condition: bool, where: str, message: str) -> None:
@@ -59,11 +61,23 @@ def _verify_stage(stage: Stage, qgraph: QuantGraph) -> None:
         _divides(stage.name, "out_lanes", stage.out_lanes, e3.out_shape[0])
         return
     node = qgraph[stage.node]
+    if isinstance(stage, AddStage):
+        _verify_add(stage, node)
+        return
     source = qgraph[node.inputs[0]]
     _require(stage.in_shape == source.shape, stage.name, f"input shape {stage.in_shape} differs from the graph's {source.shape}")
     _divides(stage.name, "lanes", stage.lanes, stage.in_shape[0])
     if isinstance(stage, PoolStage):
         _require(stage.out_shape == node.shape and stage.fmt == node.fmt, stage.name, "output shape or format differs from the graph's")
+
+
+def _verify_add(stage: AddStage, node: QNode) -> None:
+    op = node.op
+    _require(isinstance(op, QAdd), stage.name, f"{stage.node} is no addition")
+    assert isinstance(op, QAdd)
+    same = stage.in_shape == node.shape and stage.out_fmt == node.fmt and stage.shift == op.shift and sorted(stage.align) == sorted(op.align)
+    _require(same, stage.name, "shape, format, alignment or shift differ from the graph's addition")
+    _divides(stage.name, "lanes", stage.lanes, stage.in_shape[0])
 
 
 def _verify_engine(where: str, engine: Engine, qgraph: QuantGraph) -> None:
@@ -123,7 +137,7 @@ def _at_most(where: str, label: str, value: int, most: int) -> None:
 
 def _verify_cover(plan: FoldPlan, qgraph: QuantGraph) -> None:
     computed = sorted(e.node for s in plan.stages for e in s.engines)
-    computed += sorted(s.node for s in plan.stages if isinstance(s, PoolStage | GlobalSumStage))
+    computed += sorted(s.node for s in plan.stages if isinstance(s, PoolStage | GlobalSumStage | AddStage))
     computed += [s.concat for s in plan.stages if isinstance(s, ExpandStage)]
     expected = sorted(n.name for n in qgraph.nodes[1:])
     if sorted(computed) != expected:
@@ -154,3 +168,28 @@ def _verify_links(plan: FoldPlan, qgraph: QuantGraph) -> None:
     first = plan.links[0]
     whole = first.out_lanes == first.shape[0]
     _require(whole, plan.stages[0].name, f"the image comes one pixel a beat: {first.shape[0]} input lanes expected, got {first.out_lanes}")
+
+
+def _verify_bypasses(plan: FoldPlan, qgraph: QuantGraph) -> None:
+    """A bypass a side operand: which tensors an addition reads, and that its main operand never needs less of the stream than the bypass."""
+    adds = [s for s in plan.stages if isinstance(s, AddStage)]
+    _require(sorted(b.consumer for b in plan.bypasses) == sorted(s.name for s in adds), "bypasses", "every addition has one bypass")
+    names = [link.name for link in (*plan.links, *plan.bypasses)]
+    _require(len(set(names)) == len(names) and all(n.isidentifier() for n in names), "bypasses", "link names must be unique identifiers")
+    for stage in adds:
+        bypass = plan.bypass_into(stage.name)
+        where = stage.name
+        origin = next((link for link in plan.links if link.tensor == stage.bypass), None)
+        ends = [s.name for s in plan.stages]
+        before = origin is not None and (origin.producer == "s_axis" or ends.index(origin.producer) < ends.index(where))
+        _require(before, where, f"the bypass from {stage.bypass} must leave the main stream before the addition")
+        assert origin is not None
+        same = (bypass.producer, bypass.tensor, bypass.shape, bypass.fmt, bypass.in_lanes) == (
+            origin.producer, origin.tensor, origin.shape, origin.fmt, origin.in_lanes,
+        )  # fmt: skip
+        _require(same, where, f"bypass {bypass.name} must be the stream {origin.name}, forked")
+        _require(bypass.out_lanes == stage.bypass_lanes, where, f"bypass {bypass.name} must carry {stage.bypass_lanes} lanes out, got {bypass.out_lanes}")
+        operands = {plan.link_into(where).tensor, stage.bypass if stage.engine is None else stage.engine.node}
+        _require(operands == set(qgraph[stage.node].inputs), where, f"{stage.node} adds {' and '.join(qgraph[stage.node].inputs)}")
+        least = hls_bypass_depth(plan, bypass)
+        _require(bypass.depth >= least, where, f"bypass {bypass.name} needs a depth of at least {least} beats, got {bypass.depth}")

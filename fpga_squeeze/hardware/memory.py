@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from fpga_squeeze.hardware.bypass import rtl_bypass_depth
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.fifo import internal_fifos
 from fpga_squeeze.hardware.legality import verify_plan
 from fpga_squeeze.hardware.packing import BRAM18_BITS, URAM_BITS, pack
-from fpga_squeeze.hardware.plan import Engine, FoldPlan, GlobalSumStage, PoolStage, Stage
-from fpga_squeeze.hardware.structure import line_buffer_banks
+from fpga_squeeze.hardware.plan import AddStage, Engine, FoldPlan, GlobalSumStage, PoolStage, Stage
+from fpga_squeeze.hardware.structure import bypass_label, line_buffer_banks
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
 KINDS = ("weights", "bias", "line_buffers", "fifos")
@@ -70,6 +71,11 @@ def plan_rows(plan: FoldPlan, device: Device | None = None) -> tuple[MemoryRow, 
     for link in plan.links:
         owner = link.producer if link.producer != "s_axis" else link.consumer
         rows.append(_row(owner, "fifos", f"{link.name}.fifo", link.out_lanes * link.fmt.bits, link.depth, 1, device))
+    for bypass in plan.bypasses:
+        stage = next(s for s in plan.stages if s.name == bypass.consumer)
+        assert isinstance(stage, AddStage)
+        depth = max(bypass.depth, rtl_bypass_depth(plan, bypass))
+        rows.append(_row(stage.name, "fifos", f"{bypass_label(stage)}.bypass.fifo", bypass.out_lanes * bypass.fmt.bits, depth, 1, device))
     return tuple(row for row in rows if row.bits)
 
 

@@ -6,7 +6,7 @@ A link is produced with `in_lanes` and consumed with `out_lanes`; where they dif
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
 from fpga_squeeze.fixed_point import TensorFormat
@@ -226,7 +226,46 @@ class GlobalSumStage:
         return ()
 
 
-Stage = ConvStage | ExpandStage | PoolStage | GlobalSumStage
+@dataclass(frozen=True)
+class AddStage:
+    """Meets the main stream with a bypass, beat by beat: requantize((main << align[0]) + (bypass << align[1]), shift), `lanes` channels a beat.
+
+    `bypass`: the tensor that was forked off. `engine`: a convolution on the bypass, behind its FIFO; None for an identity.
+    `in_shape` is the shape of both operands and of the result; `bypass_fmt` the format of the second operand, the engine's output if there is one.
+    """
+
+    name: str
+    module: str
+    node: str
+    bypass: str
+    in_shape: Shape
+    in_fmt: TensorFormat
+    bypass_fmt: TensorFormat
+    out_fmt: TensorFormat
+    align: tuple[int, int]
+    shift: int
+    lanes: int
+    engine: Engine | None = None
+
+    @property
+    def cycles(self) -> int:
+        """Slowest of a beat of the sum a cycle, the engine's work and taking in the bypass, a beat a cycle."""
+        own = self.in_shape[1] * self.in_shape[2] * ceil(self.in_shape[0] / self.lanes)
+        e = self.engine
+        return own if e is None else max(own, e.cycles, e.in_shape[1] * e.in_shape[2] * e.ic_folds)
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """The engine on the bypass, if there is one."""
+        return () if self.engine is None else (self.engine,)
+
+    @property
+    def bypass_lanes(self) -> int:
+        """Channels a beat of the bypass FIFO."""
+        return self.lanes if self.engine is None else self.engine.fold.p_ic
+
+
+Stage = ConvStage | ExpandStage | PoolStage | GlobalSumStage | AddStage
 
 
 @dataclass(frozen=True)
@@ -246,12 +285,17 @@ class Link:
 
 @dataclass(frozen=True)
 class FoldPlan:
-    """Stages in stream order and the links between them. The first link's producer is "s_axis", the last link's consumer "m_axis"."""
+    """Stages in stream order and the links between them. The first link's producer is "s_axis", the last link's consumer "m_axis".
+
+    `bypasses`: one more link into each AddStage, from the stage whose stream is forked (or "s_axis"); `depth` holds for the HLS machine, as on every link.
+    """
 
     stages: tuple[Stage, ...]
     links: tuple[Link, ...]
     clock_mhz: float
     target_cycles: int
+    # Not in the text that configuration digests are made of when empty: see emit/hls_context.py.
+    bypasses: tuple[Link, ...] = field(default=(), repr=False)
 
     @property
     def interval_cycles(self) -> int:
@@ -280,3 +324,11 @@ class FoldPlan:
     def link_from(self, stage: str) -> Link:
         """The link whose producer is `stage`."""
         return next(link for link in self.links if link.producer == stage)
+
+    def bypass_into(self, stage: str) -> Link:
+        """The bypass whose consumer is AddStage `stage`."""
+        return next(link for link in self.bypasses if link.consumer == stage)
+
+    def bypasses_of(self, link: Link) -> tuple[Link, ...]:
+        """The bypasses forked off `link`'s stream, in stream order of their additions."""
+        return tuple(b for b in self.bypasses if b.producer == link.producer)

@@ -7,8 +7,21 @@ from math import ceil
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import signed_bits
-from fpga_squeeze.hardware.plan import ConvStage, Engine, EngineFold, ExpandStage, GlobalSumStage, PoolStage, Stage
+from fpga_squeeze.hardware.plan import AddStage, ConvStage, Engine, EngineFold, ExpandStage, GlobalSumStage, PoolStage, Stage
 from fpga_squeeze.quantize.qgraph import QAdd, QConcat, QConv, QGlobalSum, QMaxPool, QNode, QuantGraph
+
+
+@dataclass(frozen=True)
+class Bypass:
+    """What leaves the main branch at tensor `source` and meets it again in an addition: as it is, or through convolution `conv`."""
+
+    source: str
+    conv: str | None
+
+    @property
+    def operand(self) -> str:
+        """The tensor that the addition reads."""
+        return self.conv or self.source
 
 
 @dataclass(frozen=True)
@@ -22,14 +35,20 @@ class Skeleton:
 def build_skeleton(qgraph: QuantGraph) -> Skeleton:
     """Follow the stream from the image to the class sums and turn every node into (a part of) a stage.
 
-    Raises InputError, naming the layer, for a tensor read twice outside a Fire expand pair, an Add, any other Concat, and an output that is no global sum.
+    Where a tensor is also read by a bypass, an addition itself or a convolution that only an addition reads, the main branch is followed; the bypass
+    becomes part of the AddStage at which the two meet (docs/bypass.md).
+
+    Raises InputError, naming the layer, for branches that are neither a Fire's expand pair nor a bypass, and an output that is no global sum.
     """
     stages: list[Stage] = []
     tensors: list[str] = []
     covered = {qgraph.input.name}
+    opened: dict[str, Bypass] = {}
     tensor = qgraph.input.name
     while tensor != qgraph.output:
-        stage, tensor, nodes = _next_stage(qgraph, tensor)
+        readers, found = split_bypasses(qgraph, tensor, frozenset(opened))
+        opened |= found
+        stage, tensor, nodes = _next_stage(qgraph, tensor, readers, opened)
         stages.append(stage)
         tensors.append(tensor)
         covered |= nodes
@@ -42,10 +61,38 @@ def build_skeleton(qgraph: QuantGraph) -> Skeleton:
     if left:
         raise InputError(f"layer {left[0]}: not on the way from the image to {qgraph.output}; every layer must feed the output")
     fires = {s.module for s in stages if isinstance(s, ExpandStage)}
+    forked = {b.source for b in opened.values()}
     named = tuple(
-        replace(s, module=_prefix(s.name)) if isinstance(s, ConvStage) and _prefix(s.name) in fires and "." in s.name else s for s in stages
-    )
+        replace(s, module=_prefix(s.name))
+        if isinstance(s, ConvStage) and _prefix(s.name) in fires and "." in s.name and s.engine.node not in forked else s
+        for s in stages
+    )  # fmt: skip
     return Skeleton(named, tuple(tensors))
+
+
+def split_bypasses(qgraph: QuantGraph, tensor: str, opened: frozenset[str] = frozenset()) -> tuple[tuple[QNode, ...], dict[str, Bypass]]:
+    """(the readers of `tensor` on the main branch, the bypasses that begin there by name of their addition).
+
+    With one reader there is none. Of several, an addition is a bypass's end, and so is a convolution that only an addition reads; where nothing else is
+    left for the main branch, it takes the convolution of the most work (of equals the first), so that the bypass has the least. `opened`: additions
+    whose bypass began earlier; `tensor` is their main operand.
+    Raises InputError for an addition of a tensor to itself.
+    """
+    readers = qgraph.consumers(tensor)
+    twice = next((n for n in readers if isinstance(n.op, QAdd) and n.inputs[0] == n.inputs[1]), None)
+    if twice is not None:
+        raise InputError(f"layer {twice.name}: adds {tensor} to itself; double the weights of the layer before instead")
+    if len(readers) < 2:
+        return readers, {}
+    direct = [n for n in readers if isinstance(n.op, QAdd) and n.name not in opened]
+    rest = [n for n in readers if n not in direct]
+    ends = {n.name: qgraph.consumers(n.name) for n in rest if isinstance(n.op, QConv)}
+    convs = [n for n in rest if n.name in ends and [type(c.op) for c in ends[n.name]] == [QAdd] and ends[n.name][0].name not in opened]
+    if convs and len(convs) == len(rest):
+        convs.remove(max(convs, key=lambda n: n.op.weight.size))  # type: ignore[union-attr]
+    found = {n.name: Bypass(tensor, None) for n in direct}
+    found |= {qgraph.consumers(n.name)[0].name: Bypass(tensor, n.name) for n in convs}
+    return tuple(n for n in rest if n not in convs), found
 
 
 def make_engine(qgraph: QuantGraph, node: QNode) -> Engine:
@@ -84,6 +131,8 @@ def all_loaded(stage: Stage) -> Stage:
         return replace(stage, engine=loadable(stage.engine))
     if isinstance(stage, ExpandStage):
         return replace(stage, expand1x1=loadable(stage.expand1x1), expand3x3=loadable(stage.expand3x3))
+    if isinstance(stage, AddStage) and stage.engine is not None:
+        return replace(stage, engine=loadable(stage.engine))
     return stage
 
 
@@ -94,6 +143,8 @@ def narrowed(stage: Stage, bits: int) -> Stage:
     if isinstance(stage, ExpandStage):
         e1, e3 = (replace(e, weight_bits=min(bits, e.weight_bits)) for e in stage.engines)
         return replace(stage, expand1x1=e1, expand3x3=e3)
+    if isinstance(stage, AddStage) and stage.engine is not None:
+        return replace(stage, engine=replace(stage.engine, weight_bits=min(bits, stage.engine.weight_bits)))
     return stage
 
 
@@ -112,7 +163,7 @@ def line_buffer_banks(engine: Engine) -> tuple[int, int]:
 
 
 def stage_in_lanes(stage: Stage) -> int:
-    """Channels a beat that `stage` takes in."""
+    """Channels a beat that `stage` takes in (an AddStage: of its main stream)."""
     if isinstance(stage, ConvStage):
         return stage.engine.fold.p_ic
     if isinstance(stage, ExpandStage):
@@ -126,12 +177,16 @@ def stage_out_lanes(stage: Stage) -> int:
         return stage.engine.fold.p_oc
     if isinstance(stage, ExpandStage):
         return stage.out_lanes
-    return stage.lanes if isinstance(stage, PoolStage) else 1
+    return stage.lanes if isinstance(stage, PoolStage | AddStage) else 1
 
 
-def _next_stage(qgraph: QuantGraph, tensor: str) -> tuple[Stage, str, set[str]]:
-    """The stage that reads `tensor`, the tensor it makes and the nodes it covers."""
-    readers = qgraph.consumers(tensor)
+def bypass_label(stage: AddStage) -> str:
+    """What a bypass is called after: the module of its addition (fire3.add: fire3)."""
+    return _prefix(stage.node)
+
+
+def _next_stage(qgraph: QuantGraph, tensor: str, readers: tuple[QNode, ...], opened: dict[str, Bypass]) -> tuple[Stage, str, set[str]]:
+    """The stage of the main branch that reads `tensor`, the tensor it makes and the nodes it covers."""
     if not readers:
         raise InputError(f"layer {tensor}: nothing reads its result and it is not the output {qgraph.output}")
     if len(readers) > 1:
@@ -146,15 +201,33 @@ def _next_stage(qgraph: QuantGraph, tensor: str) -> tuple[Stage, str, set[str]]:
         return pool, node.name, {node.name}
     if isinstance(op, QGlobalSum):
         return GlobalSumStage(node.name, node.name, node.name, source.shape, source.fmt, node.fmt, 1), node.name, {node.name}
-    hint = "bypass additions are not supported" if isinstance(op, QAdd) else "only a Concat of a Fire's two expand convolutions is supported"
-    raise InputError(f"layer {node.name}: {type(op).__name__.removeprefix('Q')} has no stage in this machine; {hint}")
+    if isinstance(op, QAdd):
+        return _add(qgraph, node, op, tensor, opened)
+    raise InputError(
+        f"layer {node.name}: {type(op).__name__.removeprefix('Q')} has no stage in this machine; only a Concat of a Fire's two expand convolutions is supported"
+    )
+
+
+def _add(qgraph: QuantGraph, node: QNode, op: QAdd, tensor: str, opened: dict[str, Bypass]) -> tuple[Stage, str, set[str]]:
+    bypass = opened.get(node.name)
+    if bypass is None or bypass.operand == tensor:
+        other = next((i for i in node.inputs if i != tensor), tensor)
+        raise InputError(
+            f"layer {node.name}: adds {tensor} and {other}; an addition must join the main branch with an earlier tensor of it, "
+            "as it is or through one convolution"
+        )
+    align = op.align if node.inputs[0] == tensor else (op.align[1], op.align[0])
+    engine = None if bypass.conv is None else make_engine(qgraph, qgraph[bypass.conv])
+    main, other_fmt = qgraph[tensor], qgraph[bypass.operand].fmt
+    stage = AddStage(node.name, node.name, node.name, bypass.source, main.shape, main.fmt, other_fmt, node.fmt, align, op.shift, 1, engine)
+    return stage, node.name, {node.name, *([bypass.conv] if bypass.conv else [])}
 
 
 def _expand(qgraph: QuantGraph, tensor: str, readers: tuple[QNode, ...]) -> tuple[Stage, str, set[str]]:
     names = ", ".join(n.name for n in readers)
     reject = InputError(
         f"layer {tensor}: read by {names}; a tensor may be read twice only by a Fire's expand pair, "
-        "a 1x1 and a same-padded KxK convolution of stride 1, concatenated in this order"
+        "a 1x1 and a same-padded KxK convolution of stride 1, concatenated in this order, besides bypasses to additions further on"
     )
     joins = qgraph.consumers(readers[0].name)
     if len(readers) != 2 or len(joins) != 1 or not isinstance(joins[0].op, QConcat):

@@ -173,6 +173,10 @@ def _assumptions(arch: Arch, options: LoadOptions, preprocess: Preprocess, ceil_
     lines = [f"strides and pooling: {stem.name} stride {stem.stride} padding {stem.padding}, 3x3 max pools of stride 2 at {pools}"]
     if options.arch == "auto":
         lines.insert(0, f"arch {arch.name}, from the layers' shapes (--arch)")
+        if any(a.name == f"{arch.name}_bypass" for a in ARCHS):
+            lines.insert(1, f"no bypass: a simple bypass leaves no trace in the weights (--arch {arch.name}_bypass)")
+    if arch.batch_norm:
+        lines.append("batch normalization with epsilon 1e-5, torch's default")
     if options.ceil_mode is None:
         lines.append(f"pooling rounds {'up' if ceil_mode else 'down'}, ceil_mode={ceil_mode} (--ceil-mode/--floor-mode)")
     if options.conv10_padding is None:

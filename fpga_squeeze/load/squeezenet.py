@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fpga_squeeze.ir import Concat, Conv, GlobalAveragePool, Graph, GraphBuilder, Identity, Input, MaxPool, Relu, ceil_mode_extra
+from fpga_squeeze.ir import Add, BatchNorm, Concat, Conv, GlobalAveragePool, Graph, GraphBuilder, Identity, Input, MaxPool, Relu, ceil_mode_extra
 from fpga_squeeze.load.state_dict import ConvWeights
 from fpga_squeeze.zoo.arch import Arch, ConvSpec, FireSpec
 
@@ -19,7 +19,10 @@ def build_graph(arch: Arch, weights: dict[str, ConvWeights], input_size: int, ce
             s = _conv(b, x, f"{layer.name}.squeeze", weights)
             e1 = _conv(b, s, f"{layer.name}.expand1x1", weights)
             e3 = _conv(b, s, f"{layer.name}.expand3x3", weights, padding=1)
-            x = b.add(f"{layer.name}.concat", Concat(), (e1, e3))
+            concat = b.add(f"{layer.name}.concat", Concat(), (e1, e3))
+            if layer.bypass == "conv":
+                x = _conv(b, x, f"{layer.name}.bypass", weights, relu=False)
+            x = concat if layer.bypass == "none" else b.add(f"{layer.name}.add", Add(), (x, concat))
         else:
             _, h, w = b.shape(x)
             extra = [ceil_mode_extra(n, layer.kernel, layer.stride, 0) if ceil_mode else 0 for n in (h, w)]
@@ -29,7 +32,9 @@ def build_graph(arch: Arch, weights: dict[str, ConvWeights], input_size: int, ce
     return b.build(b.add("pool10", GlobalAveragePool(), (x,)))
 
 
-def _conv(b: GraphBuilder, x: str, name: str, weights: dict[str, ConvWeights], stride: int = 1, padding: int = 0) -> str:
+def _conv(b: GraphBuilder, x: str, name: str, weights: dict[str, ConvWeights], stride: int = 1, padding: int = 0, relu: bool = True) -> str:
     w = weights[name]
-    b.add(name, Conv(w.weight, w.bias, stride, (padding,) * 4), (x,))
-    return b.add(f"{name}.relu", Relu(), (name,))
+    x = b.add(name, Conv(w.weight, w.bias, stride, (padding,) * 4), (x,))
+    if w.norm is not None:
+        x = b.add(f"{name}_bn", BatchNorm(*w.norm), (x,))
+    return b.add(f"{name}.relu", Relu(), (x,)) if relu else x

@@ -14,11 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from fpga_squeeze.errors import InputError
-from fpga_squeeze.zoo.arch import Arch, conv_shapes
+from fpga_squeeze.zoo.arch import Arch, ConvShape, conv_shapes
 
 MAX_FILE_BYTES = 512_000_000
 """Largest model file, as stored and unpacked. The largest SqueezeNet is 5 MB; ten times its optimizer state fits with room to spare."""
 MAX_CLASSES = 65_536
+NORM_LEAVES = ("weight", "bias", "running_mean", "running_var")
+NORM_EPS = 1e-5
+"""torch's default; a state dict does not say."""
 NESTED_KEYS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.", "model.")
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -31,10 +34,11 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class ConvWeights:
-    """weight (OC, IC, K, K) and bias (OC,), float64."""
+    """weight (OC, IC, K, K) and bias (OC,), float64; `norm`: scale and offset (OC,) of the batch normalization behind, running statistics merged."""
 
     weight: F64
     bias: F64
+    norm: tuple[F64, F64] | None = None
 
 
 def read_tensors(path: Path) -> Tensors:
@@ -130,6 +134,7 @@ def paper_names(tensors: Tensors, arch: Arch) -> dict[str, str]:
     Understood: torchvision's `features.3.squeeze.weight`, the paper's `fire2.squeeze.weight`, and `fire2/squeeze1x1.weight` after Caffe's names.
     """
     modules = {shape.torchvision_prefix: shape.name for shape in conv_shapes(arch)}
+    modules |= {shape.norm_prefix: shape.norm for shape in conv_shapes(arch) if shape.norm_prefix}
     result: dict[str, str] = {}
     for key in tensors:
         module, _, leaf = key.replace("/", ".").rpartition(".")
@@ -149,9 +154,36 @@ def take_weights(path: Path, tensors: Tensors, arch: Arch) -> dict[str, ConvWeig
     by_name = {name: tensors[key] for key, name in paper_names(tensors, arch).items()}
     result: dict[str, ConvWeights] = {}
     for shape in conv_shapes(arch):
-        values = {leaf: _to_float64(path, shape.name, leaf, by_name[f"{shape.name}.{leaf}"]) for leaf in ("weight", "bias")}
-        result[shape.name] = ConvWeights(values["weight"], values["bias"])
+        stored = [leaf for leaf in ("weight", "bias") if f"{shape.name}.{leaf}" in by_name]
+        values = {leaf: _to_float64(path, shape.name, leaf, by_name[f"{shape.name}.{leaf}"]) for leaf in stored}
+        bias = values["bias"] if "bias" in values else np.zeros(shape.weight[0])
+        result[shape.name] = ConvWeights(values["weight"], bias, _norm(path, shape, by_name) if shape.norm_prefix else None)
     return result
+
+
+def _norm(path: Path, shape: ConvShape, by_name: Tensors) -> tuple[F64, F64]:
+    """Scale and offset of a batch normalization at inference: gamma / sqrt(var + eps) and beta - mean * scale."""
+    gamma, beta, mean, var = (_to_float64(path, shape.norm, leaf, by_name[f"{shape.norm}.{leaf}"]) for leaf in NORM_LEAVES)
+    if (var < 0).any():
+        raise InputError(f"{path}: layer {shape.norm}: a running_var is negative; variances were expected")
+    scale = gamma / np.sqrt(var + NORM_EPS)
+    return scale, beta - mean * scale
+
+
+def _expected(arch: Arch) -> list[tuple[str, str, tuple[int, ...]]]:
+    """(paper name, name in torchvision's style, shape) of every tensor of a file."""
+    found: list[tuple[str, str, tuple[int, ...]]] = []
+    for shape in conv_shapes(arch):
+        leaves = [("weight", shape.weight)] if shape.norm_prefix else [("weight", shape.weight), ("bias", shape.weight[:1])]
+        found += [(f"{shape.name}.{leaf}", f"{shape.torchvision_prefix}.{leaf}", wanted) for leaf, wanted in leaves]
+        if shape.norm_prefix:
+            found += [(f"{shape.norm}.{leaf}", f"{shape.norm_prefix}.{leaf}", shape.weight[:1]) for leaf in NORM_LEAVES]
+    return found
+
+
+def _optional(arch: Arch) -> set[str]:
+    """Paper names that a file with batch normalization may have besides: a bias ahead of it, and torch's counter of batches."""
+    return {name for s in conv_shapes(arch) if s.norm_prefix for name in (f"{s.name}.bias", f"{s.norm}.num_batches_tracked")}
 
 
 def first_difference(tensors: Tensors, arch: Arch) -> str | None:
@@ -168,17 +200,21 @@ def mismatch(tensors: Tensors, arch: Arch) -> tuple[int, str | None]:
             return 0, f"layer {name} is stored twice, as {keys[name]} and {key}; expected once"
         keys[name] = key
     fitting = 0
+    expected = _expected(arch)
+    for name, torchvision_name, wanted in expected:
+        if name not in keys:
+            return fitting, f"layer {name} (torchvision: {torchvision_name}) is missing, expected {_text(wanted)}"
+        found = tuple(tensors[keys[name]].shape)
+        layer = name.rpartition(".")[0]
+        if not _fits(layer, found, wanted, _classes(tensors, keys)):
+            note = {"conv1": ", with 1 or 3 input channels", "conv10": f", with 1 to {MAX_CLASSES} classes"}.get(layer, "")
+            return fitting, f"layer {name} is {_text(found)}, expected {_text(wanted)}{note}"
+        fitting += 1
+    wanted_names = {name for name, _, _ in expected} | _optional(arch)
     for shape in conv_shapes(arch):
-        for leaf, wanted in (("weight", shape.weight), ("bias", shape.weight[:1])):
-            name = f"{shape.name}.{leaf}"
-            if name not in keys:
-                return fitting, f"layer {name} (torchvision: {shape.torchvision_prefix}.{leaf}) is missing, expected {_text(wanted)}"
-            found = tuple(tensors[keys[name]].shape)
-            if not _fits(shape.name, found, wanted, _classes(tensors, keys)):
-                note = {"conv1": ", with 1 or 3 input channels", "conv10": f", with 1 to {MAX_CLASSES} classes"}.get(shape.name, "")
-                return fitting, f"layer {name} is {_text(found)}, expected {_text(wanted)}{note}"
-            fitting += 1
-    wanted_names = {f"{shape.name}.{leaf}" for shape in conv_shapes(arch) for leaf in ("weight", "bias")}
+        bias = keys.get(f"{shape.name}.bias")
+        if shape.norm_prefix and bias is not None and tuple(tensors[bias].shape) != shape.weight[:1]:
+            return fitting, f"layer {shape.name}.bias is {_text(tuple(tensors[bias].shape))}, expected {_text(shape.weight[:1])}"
     extra = [key for name, key in keys.items() if name not in wanted_names]
     if extra:
         return fitting, f"unknown layer {extra[0]!r} ({len(extra)} such in all); expected only the {fitting} tensors of {arch.name}"

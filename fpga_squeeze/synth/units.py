@@ -40,7 +40,7 @@ def units_of(rtl: Path, plan: FoldPlan, design: RtlDesign, device: Device, stage
             raise InputError(f"{path}: cannot be read ({error.strerror}); export again") from error
         memories = tuple(re.findall(r'\{WEIGHTS, "([^"]+)"\}', source))
         found.append(Unit(stage.name, "stage", described.ident, source, memories, stage_resources(stage, device)))
-    for link, stream in zip(plan.links, design.streams, strict=True):
+    for link, stream in zip((*plan.links, *plan.bypasses), design.all_streams, strict=True):
         estimate = converter_resources(link.shape[0], stream.bits, link.in_lanes, link.out_lanes, device)
         estimate = estimate + fifo_resources(stream.fifo_bits, stream.depth, device)
         found.append(Unit(link.name, "link", LINK_TOP, link_source(stream), (), estimate))
@@ -73,8 +73,9 @@ def link_source(stream: StreamRtl) -> str:
             "        .m_axis_tdata(wide_tdata), .m_axis_tvalid(wide_tvalid), .m_axis_tready(wide_tready));",
         ]
         source = "wide"
+    style = f", .STYLE({stream.style})" if stream.style else ""
     lines += [
-        f"    fsq_fifo #(.WIDTH({stream.fifo_bits}), .DEPTH({stream.depth})) fifo (.clk(clk), .rst(rst),",
+        f"    fsq_fifo #(.WIDTH({stream.fifo_bits}), .DEPTH({stream.depth}){style}) fifo (.clk(clk), .rst(rst),",
         f"        .s_axis_tdata({source}_tdata), .s_axis_tvalid({source}_tvalid), .s_axis_tready({source}_tready),",
         "        .m_axis_tdata(m_axis_tdata), .m_axis_tvalid(m_axis_tvalid), .m_axis_tready(m_axis_tready), .occupancy(), .high_water());",
         "endmodule",

@@ -1,158 +1,135 @@
-"""The SqueezeNet family as tables: one description of widths, strides and pool positions for the torch modules, the loader and the docs.
+"""The members of the family by name, and the builder they all come from: the paper's metaparameters, its bypasses, optional batch normalization.
 
-A state dict stores weights and no topology; what is not in the shapes (strides, pools, padding) is stated here, once.
-Layer names are the paper's; `torchvision_prefix` gives the module path of the same layer in torchvision's implementation.
+Layers and tables: zoo/tables.py. Paper: Iandola et al., arXiv 1602.07360, sections 4 and 5 (metaparameters), 6 (bypass).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from math import isfinite
 
 from fpga_squeeze.errors import InputError
+from fpga_squeeze.zoo.tables import Arch, ConvShape, ConvSpec, FireSpec, LayerSpec, PoolSpec, conv_shapes
+
+STEMS = {"1.0": (96, 7, (1, 4, 8)), "1.1": (64, 3, (1, 3, 5))}
+"""conv1's channels and kernel (stride 2), and the layers that a 3x3 max pool of stride 2 follows."""
+
+BYPASSES = ("none", "simple", "complex")
+FIRES = range(2, 10)
+CUSTOM = "custom:"
+MOST_CHANNELS = 4096
 
 
 @dataclass(frozen=True)
-class ConvSpec:
-    """A convolution with ReLU: conv1. `padding` on all four sides."""
+class Metaparameters:
+    """The paper's description of a SqueezeNet. Fire module i = 0 ... 7 (fire2 ... fire9) has e_i = base_e + incr_e * floor(i / freq) expand filters, of
+    them round(pct_3x3 * e_i) 3x3 and the rest 1x1, and round(sr * e_i) squeeze filters. The defaults are SqueezeNet v1.0.
 
-    name: str
-    out_channels: int
-    kernel: int
-    stride: int = 1
-    padding: int = 0
-
-
-@dataclass(frozen=True)
-class PoolSpec:
-    """Max pooling without padding; its name counts as in the paper, after the layer before it."""
-
-    name: str
-    kernel: int = 3
-    stride: int = 2
-
-
-@dataclass(frozen=True)
-class FireSpec:
-    """squeeze (1x1) -> ReLU -> expand1x1 | expand3x3 (padding 1) -> ReLU -> concat."""
-
-    name: str
-    squeeze: int
-    expand1x1: int
-    expand3x3: int
-
-    @property
-    def out_channels(self) -> int:
-        """Channels after the concat."""
-        return self.expand1x1 + self.expand3x3
-
-
-LayerSpec = ConvSpec | PoolSpec | FireSpec
-
-
-@dataclass(frozen=True)
-class Arch:
-    """One network: `layers` up to the classifier, which is dropout, a 1x1 conv10 with ReLU and the global mean.
-
-    `input_size`, `in_channels`, `classes` and `preprocess` (a preset's name) are what is assumed when nothing else is said.
+    `stem`: "1.0" (conv1 7x7, 96 channels, pools behind conv1, fire4, fire8) or "1.1" (3x3, 64, pools behind conv1, fire3, fire5).
+    `bypass`: "simple" adds a fire's input to its output wherever both have the same channels (v1.0 and v1.1: fire3, 5, 7, 9); "complex" also adds a 1x1
+    convolution of the input where they have not (fire2, 4, 6, 8). `batch_norm`: behind every convolution but conv10.
     """
 
-    name: str
-    layers: tuple[LayerSpec, ...]
-    input_size: int
-    in_channels: int
-    classes: int
-    preprocess: str
-    dropout: float = 0.5
-    ceil_mode: bool = True
+    base_e: int = 128
+    incr_e: int = 128
+    freq: int = 2
+    pct_3x3: float = 0.5
+    sr: float = 0.125
+    stem: str = "1.0"
+    bypass: str = "none"
+    batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        for name, low in (("base_e", 2), ("incr_e", 0), ("freq", 1)):
+            value = getattr(self, name)
+            if not low <= value <= MOST_CHANNELS:
+                raise InputError(f"metaparameter {name}: {low} to {MOST_CHANNELS} was expected, got {value}")
+        for name in ("pct_3x3", "sr"):
+            value = getattr(self, name)
+            if not (isfinite(value) and 0 < value <= 1):
+                raise InputError(f"metaparameter {name}: a share above 0 and up to 1 was expected, got {value:g}")
+        if self.stem not in STEMS:
+            raise InputError(f"metaparameter stem: {' or '.join(STEMS)} was expected, got {self.stem!r}")
+        if self.bypass not in BYPASSES:
+            raise InputError(f"metaparameter bypass: one of {', '.join(BYPASSES)} was expected, got {self.bypass!r}")
+        for i in range(len(FIRES)):
+            squeeze, one, three = self.fire(i)
+            if min(squeeze, one, three) < 1 or one + three > MOST_CHANNELS:
+                raise InputError(f"metaparameters: fire{i + 2} has {squeeze} squeeze, {one} 1x1 and {three} 3x3 filters; 1 or more each was expected")
+
+    def fire(self, i: int) -> tuple[int, int, int]:
+        """(squeeze, expand1x1, expand3x3) filters of module i, 0 for fire2.
+
+        >>> Metaparameters().fire(0), Metaparameters().fire(7)
+        ((16, 64, 64), (64, 256, 256))
+        """
+        e = self.base_e + self.incr_e * (i // self.freq)
+        three = round(self.pct_3x3 * e)
+        return round(self.sr * e), e - three, three
 
     @property
-    def final_channels(self) -> int:
-        """Channels that conv10 reads."""
-        return next(layer.out_channels for layer in reversed(self.layers) if not isinstance(layer, PoolSpec))
-
-    @property
-    def pools(self) -> tuple[PoolSpec, ...]:
-        """The max pools in order."""
-        return tuple(layer for layer in self.layers if isinstance(layer, PoolSpec))
+    def text(self) -> str:
+        """`custom:base_e=...,...`: every metaparameter by name, as --arch takes it."""
+        return CUSTOM + ",".join(f"{f.name}={_word(getattr(self, f.name))}" for f in fields(self))
 
 
-@dataclass(frozen=True)
-class ConvShape:
-    """One convolution's tensors: paper name, torchvision's module path, weight shape (OC, IC, K, K); the bias is (OC,)."""
+def build_arch(name: str, meta: Metaparameters, input_size: int = 224, in_channels: int = 3, classes: int = 1000, dropout: float = 0.5) -> Arch:
+    """The network that `meta` describes: conv1, fire2 ... fire9 with pools and bypasses, dropout, conv10, global average pooling."""
+    channels, kernel, pools = STEMS[meta.stem]
+    layers: list[LayerSpec] = [ConvSpec("conv1", channels, kernel, stride=2), PoolSpec("pool1")]
+    for i, number in enumerate(FIRES):
+        fire = FireSpec(f"fire{number}", *meta.fire(i))
+        if meta.bypass != "none" and fire.out_channels == channels:
+            fire = replace(fire, bypass="simple")
+        elif meta.bypass == "complex":
+            fire = replace(fire, bypass="conv")
+        layers.append(fire)
+        channels = fire.out_channels
+        if number in pools:
+            layers.append(PoolSpec(f"pool{number}"))
+    return Arch(name, tuple(layers), input_size, in_channels, classes, "torchvision", dropout, batch_norm=meta.batch_norm)
 
-    name: str
-    torchvision_prefix: str
-    weight: tuple[int, int, int, int]
 
+def parse_metaparameters(text: str) -> Metaparameters:
+    """`custom:base_e=64,incr_e=32,sr=0.25,stem=1.1,bypass=simple`; what is left out has its default.
 
-def conv_shapes(arch: Arch, in_channels: int | None = None, classes: int | None = None) -> tuple[ConvShape, ...]:
-    """Every convolution of `arch` in execution order.
-
-    >>> [s.torchvision_prefix for s in conv_shapes(SQUEEZENET1_1)][:3], conv_shapes(SQUEEZENET1_1)[-1].weight
-    (['features.0', 'features.3.squeeze', 'features.3.expand1x1'], (1000, 512, 1, 1))
+    >>> parse_metaparameters("custom:base_e=64,bypass=simple").text == Metaparameters(base_e=64, bypass="simple").text
+    True
     """
-    shapes: list[ConvShape] = []
-    channels = arch.in_channels if in_channels is None else in_channels
-    index = 0
-    for layer in arch.layers:
-        prefix = f"features.{index}"
-        index += 1
-        if isinstance(layer, ConvSpec):
-            shapes.append(ConvShape(layer.name, prefix, (layer.out_channels, channels, layer.kernel, layer.kernel)))
-            channels = layer.out_channels
-            index += 1  # its ReLU has an index of its own in torchvision's Sequential
-        elif isinstance(layer, FireSpec):
-            shapes.append(ConvShape(f"{layer.name}.squeeze", f"{prefix}.squeeze", (layer.squeeze, channels, 1, 1)))
-            shapes.append(ConvShape(f"{layer.name}.expand1x1", f"{prefix}.expand1x1", (layer.expand1x1, layer.squeeze, 1, 1)))
-            shapes.append(ConvShape(f"{layer.name}.expand3x3", f"{prefix}.expand3x3", (layer.expand3x3, layer.squeeze, 3, 3)))
-            channels = layer.out_channels
-    shapes.append(ConvShape("conv10", "classifier.1", (arch.classes if classes is None else classes, channels, 1, 1)))
-    return tuple(shapes)
+    values: dict[str, int | float | str | bool] = {}
+    kinds = {f.name: str(f.type) for f in fields(Metaparameters)}
+    for part in filter(None, text.removeprefix(CUSTOM).split(",")):
+        key, equal, word = (p.strip() for p in part.partition("="))
+        if not equal or key not in kinds or key in values:
+            raise InputError(f"--arch {text}: {part!r} is not one of {', '.join(f'{k}={v}' for k, v in kinds.items())}, each at most once")
+        values[key] = _typed(text, key, kinds[key], word)
+    return Metaparameters(**values)  # type: ignore[arg-type]
 
 
-SQUEEZENET1_0 = Arch(
-    "squeezenet1_0",
-    (
-        ConvSpec("conv1", 96, kernel=7, stride=2),
-        PoolSpec("pool1"),
-        FireSpec("fire2", 16, 64, 64),
-        FireSpec("fire3", 16, 64, 64),
-        FireSpec("fire4", 32, 128, 128),
-        PoolSpec("pool4"),
-        FireSpec("fire5", 32, 128, 128),
-        FireSpec("fire6", 48, 192, 192),
-        FireSpec("fire7", 48, 192, 192),
-        FireSpec("fire8", 64, 256, 256),
-        PoolSpec("pool8"),
-        FireSpec("fire9", 64, 256, 256),
-    ),
-    input_size=224,
-    in_channels=3,
-    classes=1000,
-    preprocess="torchvision",
-)
+def _typed(text: str, key: str, kind: str, word: str) -> int | float | str | bool:
+    if kind == "str":
+        return word
+    if kind == "bool" and word in ("true", "false"):
+        return word == "true"
+    if kind == "int" and re.fullmatch(r"\d{1,6}", word):
+        return int(word)
+    if kind == "float" and re.fullmatch(r"\d{0,3}\.?\d{1,12}", word):
+        return float(word)
+    raise InputError(f"--arch {text}: {key} is {word!r}, expected {'true or false' if kind == 'bool' else 'a number' if kind == 'float' else 'a whole number'}")
 
-SQUEEZENET1_1 = Arch(
-    "squeezenet1_1",
-    (
-        ConvSpec("conv1", 64, kernel=3, stride=2),
-        PoolSpec("pool1"),
-        FireSpec("fire2", 16, 64, 64),
-        FireSpec("fire3", 16, 64, 64),
-        PoolSpec("pool3"),
-        FireSpec("fire4", 32, 128, 128),
-        FireSpec("fire5", 32, 128, 128),
-        PoolSpec("pool5"),
-        FireSpec("fire6", 48, 192, 192),
-        FireSpec("fire7", 48, 192, 192),
-        FireSpec("fire8", 64, 256, 256),
-        FireSpec("fire9", 64, 256, 256),
-    ),
-    input_size=224,
-    in_channels=3,
-    classes=1000,
-    preprocess="torchvision",
-)
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+SQUEEZENET1_0 = build_arch("squeezenet1_0", Metaparameters())
+SQUEEZENET1_1 = build_arch("squeezenet1_1", Metaparameters(stem="1.1"))
+SQUEEZENET1_0_BYPASS = build_arch("squeezenet1_0_bypass", Metaparameters(bypass="simple"))
+SQUEEZENET1_1_BYPASS = build_arch("squeezenet1_1_bypass", Metaparameters(stem="1.1", bypass="simple"))
+SQUEEZENET1_0_COMPLEX_BYPASS = build_arch("squeezenet1_0_complex_bypass", Metaparameters(bypass="complex"))
+SQUEEZENET1_1_COMPLEX_BYPASS = build_arch("squeezenet1_1_complex_bypass", Metaparameters(stem="1.1", bypass="complex"))
 
 # Small on purpose: a frame is 0.97 M MACs, so that whole-frame C and RTL simulations take seconds. conv1 pads (a pad value that is no
 # zero after folding the preprocessing) and pool2 hangs over the edge (14 -> 7 needs ceil_mode), so that both show up in the demo.
@@ -174,12 +151,27 @@ SQUEEZENET_DIGITS = Arch(
     dropout=0.0,
 )
 
-ARCHS: tuple[Arch, ...] = (SQUEEZENET1_0, SQUEEZENET1_1, SQUEEZENET_DIGITS)
+ARCHS: tuple[Arch, ...] = (
+    SQUEEZENET1_0, SQUEEZENET1_1, SQUEEZENET_DIGITS, SQUEEZENET1_0_BYPASS, SQUEEZENET1_1_BYPASS, SQUEEZENET1_0_COMPLEX_BYPASS, SQUEEZENET1_1_COMPLEX_BYPASS,
+)  # fmt: skip
+"""In the order in which a state dict is tried: the shapes of a simple bypass net are those of the plain one, which stands before it."""
 
 
+@cache
 def find_arch(name: str) -> Arch:
-    """The arch called `name`; raises InputError with the known names otherwise."""
+    """The arch called `name`, or the one that `custom:...` describes; raises InputError with the known names otherwise."""
+    if name.startswith(CUSTOM):
+        meta = parse_metaparameters(name)
+        return build_arch(meta.text, meta)
     for arch in ARCHS:
         if arch.name == name:
             return arch
-    raise InputError(f"unknown arch {name!r}; known: {', '.join(a.name for a in ARCHS)}")
+    known = ", ".join(a.name for a in ARCHS)
+    raise InputError(f"unknown arch {name!r}; known: {known}, and custom:base_e=...,incr_e=... (docs/family.md)")
+
+
+__all__ = [
+    "ARCHS", "BYPASSES", "SQUEEZENET1_0", "SQUEEZENET1_0_BYPASS", "SQUEEZENET1_0_COMPLEX_BYPASS", "SQUEEZENET1_1", "SQUEEZENET1_1_BYPASS",
+    "SQUEEZENET1_1_COMPLEX_BYPASS", "SQUEEZENET_DIGITS", "Arch", "ConvShape", "ConvSpec", "FireSpec", "LayerSpec", "Metaparameters", "PoolSpec", "build_arch",
+    "conv_shapes", "find_arch", "parse_metaparameters",
+]  # fmt: skip

@@ -1,0 +1,140 @@
+"""Depths of bypass FIFOs, derived (docs/bypass.md has the proof).
+
+A bypass leaves the main stream at a fork and meets it again in an AddStage: fork -> width converter -> FIFO (-> convolution engine) -> adder. The main
+branch must take in a number of beats before it makes its first one (and its next one, in the middle of a frame); meanwhile the bypass must take the same
+beats although the adder takes none. `least` is the depth below which the machine stands still for ever and at which it never does. `full_rate` is deeper by
+what waits in the FIFO while all stages work at the plan's interval (hardware/schedule.py).
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+import numpy as np
+
+from fpga_squeeze.hardware.need import Beats, converter_need, converter_takes, engine_need, main_need, window_pixels
+from fpga_squeeze.hardware.plan import AddStage, Engine, FoldPlan, Link
+from fpga_squeeze.hardware.schedule import pixel_times
+
+REGISTERS = 2
+"""Beats by which a FIFO at full rate is deeper than the pixels that wait in it: its output register and the beat that is on its way into the fork."""
+
+
+def rtl_bypass_depth(plan: FoldPlan, bypass: Link) -> int:
+    """Depth of `bypass` in the RTL, in beats of its out_lanes."""
+    return max(least_depth(plan, bypass, rtl=True) + REGISTERS, full_rate_depth(plan, bypass))
+
+
+def hls_bypass_depth(plan: FoldPlan, bypass: Link) -> int:
+    """Depth of `bypass` in the HLS machine: what it needs to go on, and as much more as the RTL takes for its rate."""
+    more = rtl_bypass_depth(plan, bypass) - least_depth(plan, bypass, rtl=True)
+    return least_depth(plan, bypass, rtl=False) + more
+
+
+def least_depth(plan: FoldPlan, bypass: Link, *, rtl: bool) -> int:
+    """The least depth with which nothing can stand still for ever.
+
+    RTL: exact for an identity and for an engine that takes one pixel at a time: with a beat less the machine stops in the first frame, whatever the
+    timing (a line-buffered engine's last beats may or may not end a row, which depends on it: there the depth is exact unless just that row decides).
+    For p_px > 1 on the bypass, and for HLS, a bound: what the engine (the fork, the converter) holds of its own is not counted on.
+    """
+    stage = _adder(plan, bypass)
+    need = main_need(plan, bypass, rtl=rtl)
+    beats = len(need)
+    taken = np.arange(beats, dtype=np.int64)
+    left = _left_fifo(stage, taken, rtl=rtl)
+    channels = bypass.shape[0]
+    # The RTL's fork gives the main branch one beat more than the bypass has taken.
+    entered = converter_takes(channels, bypass.in_lanes, bypass.out_lanes, need - 1) if rtl else _beats_holding(bypass, need)
+    return max(1, int((entered - left).max()))
+
+
+def full_rate_depth(plan: FoldPlan, bypass: Link) -> int:
+    """The depth that holds all that waits in the FIFO while every stage works at the plan's interval."""
+    stage = _adder(plan, bypass)
+    times = pixel_times(plan.stages, plan.links, plan.interval_cycles)
+    source = times[next(i for i, link in enumerate(plan.links) if link.tensor == bypass.tensor)]
+    end = next(i for i, s in enumerate(plan.stages) if s.name == bypass.consumer)
+    met = times[end]  # the main operand's pixels
+    pixels = stage.in_shape[1] * stage.in_shape[2]
+    used = np.arange(1, pixels + 1) if stage.engine is None else window_pixels(stage.engine, rtl=True)
+    # Before sum k + 1 the bypass has given up what sum k needed, in whichever frame.
+    per_frame = bypass.shape[1] * bypass.shape[2]
+    before = np.concatenate([[0], used[:-1]])
+    frames = len(met) // pixels
+    given = (np.arange(frames)[:, None] * per_frame + before[None, :]).ravel()
+    arrived = np.searchsorted(source, met, side="right")
+    waiting = int((arrived - given)[: (frames - 1) * pixels].max())
+    return waiting * ceil(bypass.shape[0] / bypass.out_lanes) + REGISTERS
+
+
+def _adder(plan: FoldPlan, bypass: Link) -> AddStage:
+    stage = next(s for s in plan.stages if s.name == bypass.consumer)
+    assert isinstance(stage, AddStage)
+    return stage
+
+
+def _beats_holding(bypass: Link, beats: Beats) -> Beats:
+    """FIFO beats that the first `beats` beats of the forked stream fill or begin."""
+    pixel, rest = np.divmod(beats, ceil(bypass.shape[0] / bypass.in_lanes))
+    channels = np.minimum(rest * bypass.in_lanes, bypass.shape[0])
+    return np.asarray(pixel * ceil(bypass.shape[0] / bypass.out_lanes) + -(-channels // bypass.out_lanes), dtype=np.int64)
+
+
+def _left_fifo(stage: AddStage, taken: Beats, *, rtl: bool) -> Beats:
+    """Beats that have left the bypass FIFO for good when the adder has taken `taken` beats and waits for the main stream: at least, and for the engines
+    that `least_depth` calls exact, at most."""
+    e = stage.engine
+    if e is None:
+        return taken
+    pixels = stage.in_shape[1] * stage.in_shape[2]
+    beats = ceil(stage.in_shape[0] / stage.lanes)
+    if rtl and e.fold.p_px == 1:
+        # The unit spends all its credits, takes what needs none, and one beat waits in the buffer's register.
+        folds = e.ic_folds * e.k_folds
+        read = (_engine_beats_out(stage, taken) + mvu_depth(e)) * folds + folds
+        return _buffer_takes(e, read // (e.oc_folds * folds))
+    sums = converter_need(stage.in_shape[0], pixels, e.fold.p_oc, stage.lanes)
+    need = engine_need(e, rtl=rtl)[sums - 1]
+    assert len(need) == pixels * beats
+    return np.concatenate([np.zeros(1, dtype=np.int64), need[:-1]])
+
+
+def _buffer_takes(e: Engine, done: Beats) -> Beats:
+    """Input beats that an engine's buffer has taken in when the windows of `done` output pixels, of frames one after the other, have been read."""
+    if e.pixel_buffered:
+        return (done + 2) * e.ic_folds
+    (_, in_h, in_w), (_, out_h, out_w) = e.in_shape, e.out_shape
+    used = min(in_h, (out_h - 1) * e.stride - e.padding[0] + e.kernel)
+    frames, rows = np.divmod(done // out_w, out_h)
+    held = frames * used + np.clip(rows * e.stride - e.padding[0], 0, used) + e.buffer_rows
+    # Rows below the last window are taken in and dropped.
+    whole, more = np.divmod(held, used)
+    return np.asarray((whole * in_h + more) * in_w * e.ic_folds, dtype=np.int64)
+
+
+def _engine_beats_out(stage: AddStage, taken: Beats) -> Beats:
+    """Beats that the engine's converter to the adder's lanes has taken when `taken` have left it and the next one may not."""
+    e = stage.engine
+    assert e is not None
+    channels = stage.in_shape[0]
+    wanted = np.arange(1, (stage.in_shape[1] * stage.in_shape[2] + 4) * e.oc_folds + 4, dtype=np.int64)
+    gone = converter_takes(channels, e.fold.p_oc, stage.lanes, wanted)
+    return np.asarray(np.searchsorted(gone, taken, side="right"), dtype=np.int64)
+
+
+def mvu_depth(e: Engine) -> int:
+    """Beats of the output FIFO of an engine's fsq_mvu: its DEPTH_NEEDED (templates/rtl/lib/fsq_mvu.sv)."""
+    lanes, folds = e.fold.p_ic * e.fold.p_k, e.ic_folds * e.k_folds
+    tree = (lanes - 1).bit_length()
+    levels = tree
+    if e.packing != "none":
+        product = e.weight_bits + e.in_fmt.bits
+        grouped = 0 if e.pack_shift <= product else min(e.pack_shift - product, tree)
+        groups = (lanes + (1 << grouped) - 1) >> grouped
+        levels = grouped + (groups - 1).bit_length() + 1 + (2 if e.pack_shift < product else 0)
+    done = 3 + levels + 4
+    return (done + 4 + folds - 1) // folds + 1
+
+
+__all__ = ["full_rate_depth", "hls_bypass_depth", "least_depth", "mvu_depth", "rtl_bypass_depth"]
