@@ -98,6 +98,7 @@ module fsq_line_buffer #(
     localparam POS_BITS = $clog2(IH + IW + (OH + OW + 1 + PX_STEP) * S + PT + PL + 2 * K) + 1;  // signed row and column positions
     localparam COUNT_BITS = $clog2(ROWS + K + S + 1) + 1;           // signed row counts
     localparam ADDR_BITS = $clog2(BANK_WORDS + K * IC_FOLDS + 1) + 1;
+    localparam BANK_BITS = bits_for(BANK_WORDS);
 
     initial begin : check_parameters
         if (K < 1 || K > 7 || S < 1 || S > 4) $fatal(1, "fsq_line_buffer: K=%0d S=%0d, 1 to 7 and 1 to 4 were expected", K, S);
@@ -400,16 +401,11 @@ module fsq_line_buffer #(
     generate
         for (r = 0; r < ROW_BANKS; r = r + 1) begin : gen_row_bank
             for (c = 0; c < COL_BANKS; c = c + 1) begin : gen_col_bank
-                reg [WORD-1:0] memory [0:BANK_WORDS-1];
-                reg [WORD-1:0] word_reg;
                 wire write = push && keep && (BY_ROW == 0 || w_slot_reg == r) && (BY_COLUMN == 0 || w_bank_reg == c);
-                always_ff @(posedge clk) begin : store
-                    if (write) memory[w_addr] <= s_axis_tdata;
-                end
-                always_ff @(posedge clk) begin : fetch
-                    if (ce) word_reg <= memory[a_addr_reg[c*ADDR_BITS +: ADDR_BITS]];
-                end
-                assign words[(r*COL_BANKS + c)*WORD +: WORD] = word_reg;
+                fsq_memory #(.WIDTH(WORD), .DEPTH(BANK_WORDS)) memory (
+                    .clk(clk), .write(write), .write_addr(w_addr[BANK_BITS-1:0]), .write_data(s_axis_tdata),
+                    .enable(ce), .read_addr(a_addr_reg[c*ADDR_BITS +: BANK_BITS]), .word(words[(r*COL_BANKS + c)*WORD +: WORD])
+                );
             end
         end
         for (i = 0; i < ROW_TAPS; i = i + 1) begin : gen_select_row
