@@ -10,7 +10,7 @@ import pytest
 from sim import harness
 from sim.conv_case import ConvCase, ConvSpec
 
-SOURCES = [harness.LIB / f"fsq_{name}.sv" for name in ("mvu", "mvu_dot", "mvu_pair", "adder_tree", "parameter_memory", "memory", "requantize", "fifo")]
+SOURCES = [harness.LIB / f"fsq_{name}.sv" for name in ("mvu", "mvu_dot", "mvu_pair", "adder_tree", "parameter_memory", "lut_rom", "memory", "requantize", "fifo")]
 NONE = (0, 0, 0, 0)
 
 CASES = {

@@ -75,7 +75,10 @@ module fsq_parameter_memory #(
                     .enable(enable), .read_addr(addr), .word(read_word[c*COLUMN +: BITS])
                 );
             end
-        end else if (IN_LUTS != 0) begin : gen_lut_rom
+        end else if (IN_LUTS != 0 && DEPTH > 8) begin : gen_lut_rom
+            fsq_lut_rom #(.WIDTH(WIDTH), .DEPTH(DEPTH), .FILE(FILE)) rom (.clk(clk), .enable(enable), .addr(addr), .word(read_word));
+        end else if (IN_LUTS != 0) begin : gen_small_rom
+            // So few words hold few different columns: equal ones are merged with what they feed.
             reg [WIDTH-1:0] read_reg;
             assign read_word = read_reg;
 `ifdef YOSYS
