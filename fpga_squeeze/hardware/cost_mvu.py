@@ -9,7 +9,7 @@ from math import ceil
 
 from fpga_squeeze.hardware.cost_stream import CACHE, bits_for, fifo_resources, logic, memory_resources, packed
 from fpga_squeeze.hardware.devices import Device
-from fpga_squeeze.hardware.fabric import FABRICS, Fabric, Resources, fabric_of
+from fpga_squeeze.hardware.fabric import Fabric, Resources, fabric_of
 from fpga_squeeze.hardware.plan import Engine
 
 DEFAULT_MULTIPLIER_BITS = (25, 18)

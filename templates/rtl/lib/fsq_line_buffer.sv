@@ -410,12 +410,24 @@ module fsq_line_buffer #(
         end
         for (i = 0; i < ROW_TAPS; i = i + 1) begin : gen_select_row
             for (c = 0; c < COL_BANKS; c = c + 1) begin : gen_column
+                // Compared with each bank: an index times a width that is no power of two would take a hardware multiplier.
                 wire [SLOT_BITS-1:0] bank = b_row_sel_reg[i*SLOT_BITS +: SLOT_BITS];
-                assign in_row[(i*COL_BANKS + c)*WORD +: WORD] = words[(bank*COL_BANKS + c)*WORD +: WORD];
+                reg  [WORD-1:0]      chosen;
+                integer              b;
+                always_comb begin : choose_row
+                    chosen = words[c*WORD +: WORD];
+                    for (b = 1; b < ROW_BANKS; b = b + 1) if (bank == b) chosen = words[(b*COL_BANKS + c)*WORD +: WORD];
+                end
+                assign in_row[(i*COL_BANKS + c)*WORD +: WORD] = chosen;
             end
             for (j = 0; j < COL_TAPS; j = j + 1) begin : gen_tap
                 wire [K_BITS-1:0] bank = b_col_sel_reg[j*K_BITS +: K_BITS];
-                wire [WORD-1:0]   found = in_row[(i*COL_BANKS + bank)*WORD +: WORD];
+                reg  [WORD-1:0]   found;
+                integer           b;
+                always_comb begin : choose_column
+                    found = in_row[i*COL_BANKS*WORD +: WORD];
+                    for (b = 1; b < COL_BANKS; b = b + 1) if (bank == b) found = in_row[(i*COL_BANKS + b)*WORD +: WORD];
+                end
                 always_ff @(posedge clk) begin : select
                     if (ce) o_data_reg[(i*COL_TAPS + j)*WORD +: WORD] <= (b_row_ok_reg[i] && b_col_ok_reg[j]) ? found : pad_word;
                 end
