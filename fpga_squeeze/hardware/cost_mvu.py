@@ -27,23 +27,30 @@ _REQUANTIZE_CONTROL = {0: 2, 1: 14, 2: 6, 3: 17, 4: 25, 5: 46, 6: 90}
 
 @lru_cache(maxsize=CACHE)
 def tree_resources(terms: int, bits: int, sum_bits: int, run: int, delay: int, fabric: Fabric) -> tuple[int, int]:
-    """(LUT, FF) of fsq_adder_tree and of `delay` registers behind it: an adder takes as many LUTs as its inputs have bits, its register a bit more.
+    """(LUT, FF) of fsq_adder_tree, of its terms' own registers where `run` is 1, and of `delay` registers behind it: an adder takes as many LUTs as its inputs have bits, its register a bit more.
 
-    `run`: 1 where each term comes from a register of its own that is read by the tree alone (counted by the caller), else 0. A number without a
-    partner waits in registers; three in a row become shift registers (a LUT a bit) and give the first register back.
+    `run`: 1 where each term is a product in a register of its own that is read by the tree alone, else 0. A number without a partner waits in registers;
+    three in a row become shift registers (a LUT a bit). Where the multiplier has registers and an adder behind it (DSP48E1), they take the products and
+    the first level.
 
-    >>> tree_resources(9, 16, 24, 1, 0, FABRICS["xcup"])  # 151 LUTs; 143 flip-flops, 16 of the products given back
-    (151, 127)
+    >>> from fpga_squeeze.hardware.fabric import FABRICS
+    >>> tree_resources(9, 16, 24, 1, 0, FABRICS["xcup"]), tree_resources(9, 16, 24, 1, 0, FABRICS["xc7"])
+    ((151, 271), (71, 107))
     """
-    lut = ff = 0
+    inside = fabric.multiplier_register and run == 1
+    lut, ff = 0, 0 if inside or not run else terms * bits
     level, nodes, width, last = 0, terms, bits, bits
+    if inside:
+        level, nodes, run = 1, (terms + 1) // 2, 0
+        width = min(bits + 1, sum_bits) if terms > 1 else bits
+        last = bits if terms % 2 else width
 
     def end_run(lut: int, ff: int, run: int, last: int) -> tuple[int, int]:
         return (lut + last, ff - run * last) if fabric.shift_registers and run >= 3 else (lut, ff)
 
     while nodes > 1:
         level += 1
-        out = min(bits + level, sum_bits) if level else bits
+        out = min(bits + level, sum_bits)
         pairs, single = divmod(nodes, 2)
         lut += pairs * width
         ff += pairs * out
@@ -61,9 +68,7 @@ def tree_resources(terms: int, bits: int, sum_bits: int, run: int, delay: int, f
 @lru_cache(maxsize=CACHE)
 def dot_resources(lanes: int, weight_bits: int, act_bits: int, sum_bits: int, delay: int, fabric: Fabric) -> tuple[int, int]:
     """(LUT, FF) of fsq_mvu_dot."""
-    product = weight_bits + act_bits
-    lut, ff = tree_resources(lanes, product, sum_bits, 1, delay, fabric)
-    return lut, ff + lanes * product
+    return tree_resources(lanes, weight_bits + act_bits, sum_bits, 1, delay, fabric)
 
 
 @lru_cache(maxsize=CACHE)
@@ -78,7 +83,7 @@ def pair_resources(lanes: int, packing: str, weight_bits: int, act_bits: int, sh
     for first in range(0, lanes, group):
         count = min(group, lanes - first)
         group_lut, group_ff = tree_resources(count, wide, wide + levels, 1, levels - bits_for(count), fabric)
-        lut, ff = lut + group_lut, ff + group_ff + count * wide
+        lut, ff = lut + group_lut, ff + group_ff
     # Bits between the fields are read by nobody: dropped from the last register before separation.
     ff -= groups * max(0, shift - product - levels)
     if shift < product:

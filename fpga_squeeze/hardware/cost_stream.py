@@ -142,9 +142,9 @@ def line_buffer_resources(
     out = row_taps * column_taps * word_bits
     lut, ff = 0.0, 0.0
     if row_taps > 1:
-        lut += out * 1.1 * choose(rows, fabric)
+        lut += out * choose(rows, fabric)
     if column_taps > 1:
-        lut += out * 1.33 * choose(column_taps, fabric)
+        lut += out * choose(column_taps, fabric)
     size = max(1, out_w).bit_length()
     control = 158 + 12 * size + 3 * bits_for(ic_folds) + (12 if tap else 0) + (10 if p_px > 1 else 0) + (30 if column_taps > 1 else 0)
     ff = out + 50 + 15 * size + 3 * bits_for(ic_folds) + (2 if tap else 0)
