@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fpga_squeeze import __version__
-from fpga_squeeze.errors import FpgaSqueezeError
+from fpga_squeeze.errors import CheckFailedError, FpgaSqueezeError
 
 # Typer carries its own copy of click in newer versions: the base of its usage errors is found from the one it exports.
 _UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -175,7 +175,7 @@ def evaluate(
 
 @app.command()
 def report(out: OutFolder, json_output: Json = False) -> None:
-    """Print what is known of an export: memory budget, performance, accuracy, verification.
+    """Print what is known of an export: memory budget, performance, accuracy, verification, synthesis.
 
     Example: fpga-squeeze report out
     """
@@ -237,6 +237,32 @@ def build(
         terminal.print_json(result.to_json())
     else:
         build_text(result)
+
+
+@app.command()
+def synth(
+    out: OutFolder,
+    tool: Annotated[str, typer.Option(metavar="TOOL", help="yosys (comes with fpga-squeeze), vivado or vitis (when installed).")] = "yosys",
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="Part or board to synthesise for. [default: the export's, else k26]")] = None,
+    stages: Annotated[str | None, typer.Option(metavar="A,B...", help="Only these stages or links. [default: all]")] = None,
+    json_output: Json = False,
+) -> None:
+    """Synthesise each stage and each link of OUT and put the resource model's estimate beside the result; exit code 1 if one is off. Takes minutes.
+
+    Example: fpga-squeeze synth out --tool yosys --stages conv1,fire2.squeeze
+    """
+    from fpga_squeeze import jobs, terminal
+    from fpga_squeeze.synth.show import synth_text
+
+    names = None if stages is None else tuple(name.strip() for name in stages.split(",") if name.strip())
+    with terminal.progress_bars() as progress:
+        result = jobs.synth(out, tool, device, names, progress)
+    if json_output:
+        terminal.print_json(result.to_json())
+    else:
+        synth_text(result)
+    if not result.ok:
+        raise CheckFailedError(result.first_failure or "synthesis failed")
 
 
 @app.command()

@@ -13,6 +13,7 @@ import numpy as np
 from fpga_squeeze import parallel, pipeline
 from fpga_squeeze.emit import writer
 from fpga_squeeze.errors import InputError
+from fpga_squeeze.hardware.devices import find_device
 from fpga_squeeze.load.images import labelled, load_files
 from fpga_squeeze.pipeline import Export, Progress, no_progress
 from fpga_squeeze.report import whatif
@@ -20,12 +21,14 @@ from fpga_squeeze.report.performance import measured
 from fpga_squeeze.report.whatif import WhatIf
 from fpga_squeeze.simulate.evaluate import EvaluationResult, LayerSqnr, count_hits, layer_sqnr, merge, top_k
 from fpga_squeeze.simulate.fast import FastSimulator
+from fpga_squeeze.synth.result import SynthResult
+from fpga_squeeze.synth.run import synth_export
 from fpga_squeeze.verify.checks import Verification, VerifyOptions, verify_export
 
 if TYPE_CHECKING:
     from fpga_squeeze.train.loop import TrainResult
 
-REPORTS = ("memory_budget", "resources", "performance", "layers", "accuracy", "verification")
+REPORTS = ("memory_budget", "resources", "performance", "layers", "accuracy", "verification", "synthesis")
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,13 @@ def what_if(out: Path, rates: tuple[float, ...] | None, clock_mhz: float | None,
     opened: Export = pipeline.open_export(out)
     clock = clock_mhz or pipeline.open_plan(opened).clock_mhz
     return whatif.what_if(opened.qgraph, clock, utilisation, rates or whatif.RATES, lambda done, total: progress("devices", done, total))
+
+
+def synth(out: Path, tool: str, device: str | None, stages: tuple[str, ...] | None, progress: Progress = no_progress) -> SynthResult:
+    """Every stage and link synthesised beside the model's estimate; also written to report/synthesis.json."""
+    result = synth_export(out, tool, find_device(device) if device else None, stages, progress)
+    writer.write_report(out, "report/synthesis.json", result.to_json())
+    return result
 
 
 def _read_report(path: Path) -> dict[str, object]:

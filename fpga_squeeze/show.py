@@ -14,6 +14,7 @@ from fpga_squeeze.hardware.devices import load_devices
 from fpga_squeeze.hardware.search import NAMES
 from fpga_squeeze.pipeline import ExportResult
 from fpga_squeeze.report.whatif import WhatIf
+from fpga_squeeze.synth.show import summary as synthesis_line
 from fpga_squeeze.terminal import bytes_text, console, table
 from fpga_squeeze.verify.checks import Verification, VerifyOptions
 from fpga_squeeze.zoo import embedded_images, embedded_model_path
@@ -182,6 +183,7 @@ def report_text(folder: Path, body: dict[str, Any]) -> None:
             out.print(rtl_line(body["verification"]["rtl"]))
     else:
         out.print(f"Verification: not run; run fpga-squeeze verify {folder}")
+    out.print(f"Synthesis: {synthesis_line(body['synthesis'])}" if body["synthesis"] else f"Synthesis: not run; run fpga-squeeze synth {folder}")
 
 
 def _performance(speed: dict[str, Any]) -> None:

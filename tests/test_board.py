@@ -429,7 +429,7 @@ def test_top_elaborates_in_yosys(exported: Path, tmp_path: Path, name: str) -> N
         (work / file).parent.mkdir(parents=True, exist_ok=True)
         (work / file).write_bytes(content)
     lines = files["build.ys"].decode().splitlines()
-    memories = "select -assert-min 1 *fsq_window_max*/m:*memory a:ram_style=distributed %i"
+    memories = "select -assert-min 1 *fsq_memory*/m:*memory a:ram_style=distributed %i"
     (work / "check.ys").write_text("\n".join([*lines[:-1], "proc", "check -assert", memories]))
     run_tool(tools.yosys, ["check.ys"], work, "check.log")
 

@@ -47,15 +47,16 @@ def fifo(depth: int, style: int) -> Case:
     if depth == 1:
         return Case("queue_properties", "fsq_fifo.sv", {"WIDTH": 2, "DEPTH": 1, "STYLE": style}, (), {})
     probes = {"probe_stored_reg": f"{inside}.stored_reg"}
-    block = {0: "gen_shift", 1: "gen_lutram", 2: "gen_block"}[style]
-    memory = "shift_reg" if style == 0 else "memory"
+    shifts = style == 0 and words <= 2
+    block = "gen_shift" if shifts else "gen_block" if style == 2 else "gen_lutram"
+    memory = "shift_reg" if shifts else "memory"
     probes["probe_words"] = ",".join(f"{inside}.{block}.{memory}[{n}]" for n in reversed(range(words)))
-    if style:
+    if not shifts:
         to, bits = depth.bit_length(), max(1, (words - 1).bit_length())
         for pointer in ("write_reg", "read_reg"):
             probes[f"probe_{pointer}"] = padded(f"{inside}.{block}.{pointer}", bits, to)
         probes["probe_word"] = f"{inside}.word"
-    defines = ("FSQ_RING",) if style else ("FSQ_SHIFT",)
+    defines = ("FSQ_SHIFT",) if shifts else ("FSQ_RING",)
     return Case("queue_properties", "fsq_fifo.sv", {"WIDTH": 2, "DEPTH": depth, "STYLE": style}, defines, probes)
 
 

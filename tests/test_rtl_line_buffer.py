@@ -7,7 +7,7 @@ import pytest
 from sim import harness
 from sim.conv_case import ConvCase, ConvSpec
 
-SOURCES = [harness.LIB / "fsq_line_buffer.sv"]
+SOURCES = [harness.LIB / "fsq_line_buffer.sv", harness.LIB / "fsq_memory.sv"]
 
 CASES = {
     "3x3 one tap": (ConvSpec((5, 6), (3, 4), 3, 1, (1, 1, 1, 1), (2, 2, 1), pad_values=True), False),
@@ -102,7 +102,7 @@ def test_pixel_buffer(size: tuple[int, int], channels: tuple[int, int], fold: tu
     parameters = {
         "WIDTH": spec.fold[1] * spec.act_bits, "IC_FOLDS": spec.ic_folds, "OC_FOLDS": spec.oc_folds, "P_PX": p_px, "PIXELS": size[0] * size[1],
     }  # fmt: skip
-    source = [harness.LIB / "fsq_pixel_buffer.sv"]
+    source = [harness.LIB / "fsq_pixel_buffer.sv", harness.LIB / "fsq_memory.sv"]
     result = harness.run_bench("fsq_pixel_buffer", source, "sim.bench_line_buffer", parameters, "icarus", seed=2, env={"FSQ_CASE": spec.to_json()})
     assert result.measured("ratio") == 1
     assert result.measured("latency") == 2

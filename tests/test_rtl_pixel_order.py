@@ -6,7 +6,7 @@ import pytest
 
 from sim import harness
 
-SOURCES = [harness.LIB / "fsq_pixel_order.sv"]
+SOURCES = [harness.LIB / "fsq_pixel_order.sv", harness.LIB / "fsq_memory.sv"]
 
 
 def _run(folds: int, p_px: int, pixels: int, simulator: str = "icarus") -> harness.BenchResult:

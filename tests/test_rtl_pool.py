@@ -11,7 +11,7 @@ from sim import harness
 from sim.elaborate import elaborate, gate_level, require_yosys
 
 NAMES = ("CHANNELS", "LANES", "BITS", "SIGNED", "IH", "IW", "K", "S", "PAD_TOP", "PAD_LEFT", "PAD_BOTTOM", "PAD_RIGHT")
-FILES = [harness.LIB / f"fsq_{name}.sv" for name in ("max_pool", "window_max", "skid")]
+FILES = [harness.LIB / f"fsq_{name}.sv" for name in ("max_pool", "window_max", "skid", "memory")]
 
 # One input beat a cycle and no bubble between frames is required of these ...
 FULL_RATE = [
@@ -89,7 +89,7 @@ def test_a_wrong_comparison_fails_the_bench(tmp_path: Path) -> None:
     wrong.write_text(changed)
     with pytest.raises(harness.SimulationError, match="was expected"):
         harness.run_bench(
-            "fsq_max_pool", [FILES[0], wrong, FILES[2]], "sim.bench_max_pool", parameters(FULL_RATE[1]), "icarus", seed=1
+            "fsq_max_pool", [FILES[0], wrong, *FILES[2:]], "sim.bench_max_pool", parameters(FULL_RATE[1]), "icarus", seed=1
         )  # fmt: skip
 
 

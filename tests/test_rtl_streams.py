@@ -47,7 +47,7 @@ FILES = {
     "fsq_fifo": lib("fifo"),
     "fsq_skid": lib("skid"),
     "fsq_width_converter": lib("width_converter"),
-    "fsq_global_sum": lib("global_sum", "fifo", "width_converter"),
+    "fsq_global_sum": lib("global_sum", "memory", "fifo", "width_converter"),
     "fsq_adder": lib("adder"),
     "fsq_fork": lib("fork"),
     "fsq_topk": lib("topk"),

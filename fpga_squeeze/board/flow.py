@@ -25,12 +25,11 @@ def bitstream_name(design: BoardDesign) -> str:
 
 def yosys_script(design: BoardDesign, sources: tuple[str, ...], own: tuple[str, ...]) -> str:
     """Commands of yosys. `sources`: files of the machine relative to the export's rtl/; `own`: the board's, relative to the build."""
-    lines = [f"read_verilog -sv -defer -DSYNTHESIS {path}" for path in (*(f"{RTL}/{name}" for name in sources), *own)]
+    # FSQ_LUT4: the library's rule for LUT or block memory, for LUTs of four inputs; pools keep their maxima in LUTs then.
+    lines = [f"read_verilog -sv -defer -DSYNTHESIS -DFSQ_LUT4 {path}" for path in (*(f"{RTL}/{name}" for name in sources), *own)]
     # The PLL's module comes with the first step of synth_ecp5, so nothing can be elaborated before it.
     lines += [
         f"synth_ecp5 -top {design.top} -run begin:coarse",
-        # The running maxima of a pool loop from the memory through a comparison back into it within a cycle: a block memory's 5.8 ns are too long for that.
-        'setattr -set ram_style "distributed" *fsq_window_max*/m:*memory',
         f"synth_ecp5 -top {design.top} -run coarse: -json {NETLIST}",
     ]
     return "\n".join(lines) + "\n"

@@ -1,54 +1,38 @@
 """What a machine takes of a device: DSP blocks, memory blocks, LUTs and flip-flops, from the parameters of its modules. Pure functions.
 
-Structural: every term is a register, an adder or a memory of the RTL library (templates/rtl/lib). LUTs and flip-flops are those of an open synthesizer
-that packs no register into a multiplier; a vendor's tool needs fewer. `fpga-squeeze synth` holds the model against synthesis (docs/resources.md).
+Structural: a stage is the sum of the modules that the RTL library (templates/rtl/lib) builds it of: cost_mvu.py (matrix-vector unit), cost_stream.py
+(memories, FIFOs, converters, buffers). LUTs and flip-flops are those of an open synthesizer; a vendor's tool needs fewer.
+`fpga-squeeze synth` holds the model against synthesis (docs/resources.md).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-from math import ceil, log2
+from math import ceil
 
 from fpga_squeeze.hardware.bypass import rtl_bypass_depth
+from fpga_squeeze.hardware.cost_mvu import DEFAULT_MULTIPLIER_BITS, engine_dsp, mvu_resources
+from fpga_squeeze.hardware.cost_stream import (
+    concat_resources,
+    converter_resources,
+    fifo_resources,
+    global_sum_resources,
+    line_buffer_resources,
+    memory_resources,
+    pixel_buffer_resources,
+    pixel_order_resources,
+    skid_resources,
+    window_max_resources,
+)
 from fpga_squeeze.hardware.devices import Device
+from fpga_squeeze.hardware.fabric import Resources
 from fpga_squeeze.hardware.fifo_rtl import rtl_expand_depths, rtl_link_depth
-from fpga_squeeze.hardware.packing import Packing, pack
 from fpga_squeeze.hardware.plan import AddStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, PoolStage, Stage
 from fpga_squeeze.hardware.structure import line_buffer_banks
 
-DEFAULT_MULTIPLIER_BITS = (25, 18)
-"""DSP48E1, the smallest AMD multiplier in use, stands in where no device is named."""
-
-
-@dataclass(frozen=True)
-class Resources:
-    """Blocks of a device: multipliers, 18 Kb memory blocks, UltraRAM blocks, LUTs (logic and memory), flip-flops."""
-
-    dsp: int = 0
-    bram18: int = 0
-    uram: int = 0
-    lut: int = 0
-    ff: int = 0
-
-    def __add__(self, other: Resources) -> Resources:
-        return Resources(self.dsp + other.dsp, self.bram18 + other.bram18, self.uram + other.uram, self.lut + other.lut, self.ff + other.ff)
-
-
-def engine_dsp(engine: Engine, device: Device | None = None) -> int:
-    """DSP blocks of an engine: one a multiplication as long as both operands, as signed numbers, fit the hardware multiplier; packed multiplications
-    two by two, an odd one on its own.
-    """
-    fold = engine.fold
-    if engine.packing == "channels":
-        return fold.p_px * fold.p_ic * fold.p_k * ceil(fold.p_oc / 2)
-    if engine.packing == "pixels":
-        return fold.weight_lanes * ceil(fold.p_px / 2)
-    weight_bits = engine.weight_bits
-    act_bits = engine.in_fmt.bits + (0 if engine.in_fmt.signed else 1)
-    wide, narrow = device.multiplier_bits if device else DEFAULT_MULTIPLIER_BITS
-    a, b = max(weight_bits, act_bits), min(weight_bits, act_bits)
-    return fold.multipliers * ceil(a / wide) * ceil(b / narrow)
+__all__ = [
+    "DEFAULT_MULTIPLIER_BITS", "Resources", "converter_resources", "engine_dsp", "engine_resources", "fifo_resources", "memory_resources", "plan_dsp",
+    "plan_resources", "stage_resources",
+]  # fmt: skip
 
 
 def plan_dsp(plan: FoldPlan, device: Device | None = None) -> int:
@@ -58,44 +42,21 @@ def plan_dsp(plan: FoldPlan, device: Device | None = None) -> int:
 
 def engine_resources(engine: Engine, device: Device | None = None) -> Resources:
     """Everything of one engine: input buffer, memories, multipliers, adder trees, accumulators, requantizers, output FIFO, pixel order."""
-    return _input_buffer(engine, device) + _matrix_vector(engine, device) + _pixel_order(engine, device)
+    return _input_buffer(engine, device) + mvu_resources(engine, device) + _pixel_order(engine, device)
 
 
 def stage_resources(stage: Stage, device: Device | None = None) -> Resources:
     """A stage: its engines and what joins them, a pool, or a global sum."""
-    total = Resources()
-    for engine in stage.engines:
-        total = total + engine_resources(engine, device)
     if isinstance(stage, ExpandStage):
-        return total + _expand_joint(stage, device)
+        return _expand(stage, device)
     if isinstance(stage, PoolStage):
         return _pool(stage, device)
     if isinstance(stage, GlobalSumStage):
         return _global_sum(stage, device)
     if isinstance(stage, AddStage):
-        return total + _adder(stage, device)
-    return total
-
-
-def fifo_resources(width_bits: int, depth: int, device: Device | None = None) -> Resources:
-    """A FIFO of the library: two beats are a register slice; a deeper one a memory with an output register."""
-    if depth <= 2:
-        return Resources(lut=2 * width_bits + 8, ff=3 * width_bits + 10)
-    pointer = max(1, ceil(log2(depth)))
-    return memory_resources(width_bits, depth, device) + Resources(lut=width_bits + 12 * pointer, ff=width_bits + 4 * pointer + 10)
-
-
-@lru_cache(maxsize=65536)
-def converter_resources(channels: int, bits: int, in_lanes: int, out_lanes: int, device: Device | None = None) -> Resources:
-    """A width converter: nothing between equal lanes; a register and a multiplexer where one side is a multiple of the other; else a barrel shifter."""
-    if in_lanes == out_lanes:
-        return Resources()
-    wide, narrow = max(in_lanes, out_lanes), min(in_lanes, out_lanes)
-    control = 4 * max(1, ceil(log2(max(2, channels / narrow)))) + 12
-    if wide % narrow == 0:
-        return Resources(lut=wide * bits + control, ff=wide * bits + control)
-    held = in_lanes + out_lanes
-    return Resources(lut=ceil(held * bits * log2(held)) + control, ff=held * bits + control)
+        engine = engine_resources(stage.engine, device) if stage.engine is not None else Resources()
+        return engine + _adder(stage, device)
+    return engine_resources(stage.engine, device)
 
 
 TOP = Resources(lut=150, ff=150)
@@ -122,84 +83,54 @@ def plan_resources(plan: FoldPlan, device: Device | None = None) -> Resources:
     return total
 
 
-def memory_resources(width_bits: int, depth: int, device: Device | None, *, rom: bool = False, storage: str = "auto", copies: int = 1) -> Resources:
-    """One memory of the machine in the blocks that hardware/packing.py gives it."""
-    p = _packed(width_bits, depth, rom, storage, device.lut_inputs if device else 6)
-    return Resources(bram18=p.bram18 * copies, uram=p.uram * copies, lut=p.lutram_luts * copies)
-
-
-@lru_cache(maxsize=65536)
-def _packed(width_bits: int, depth: int, rom: bool, storage: str, lut_inputs: int) -> Packing:
-    return pack(width_bits, depth, rom=rom, storage=storage, lut_inputs=lut_inputs)
-
-
-def _input_buffer(e: Engine, device: Device | None) -> Resources:
-    word = e.fold.p_ic * e.in_fmt.bits
+def _input_buffer(e: Engine, device: Device | None, tap: bool = False) -> Resources:
+    word, pixels = e.fold.p_ic * e.in_fmt.bits, e.out_shape[1] * e.out_shape[2]
     if e.pixel_buffered:
-        memory = memory_resources(word, 2 * e.ic_folds, device, copies=e.fold.p_px)
-        return memory + Resources(lut=40 + 2 * word * e.fold.p_px, ff=40 + word * e.fold.p_px)
+        return pixel_buffer_resources(word, e.ic_folds, e.oc_folds, e.fold.p_px, pixels, device)
     banks, depth = line_buffer_banks(e)
-    memory = memory_resources(word, depth, device, copies=banks * e.fold.p_px)
-    rows = e.kernel if e.fold.p_k > 1 else 1
-    select = rows * ceil(e.buffer_rows / 3) * word * (e.kernel if e.fold.p_k == e.kernel**2 else 1) if e.fold.p_k > 1 else 0
-    logic = Resources(lut=320 + 2 * e.fold.p_k * word + select, ff=220 + e.fold.p_k * word + banks * word)
-    return memory + Resources(lut=logic.lut * e.fold.p_px, ff=logic.ff * e.fold.p_px)
-
-
-def _matrix_vector(e: Engine, device: Device | None) -> Resources:
-    fold = e.fold
-    lanes = fold.p_ic * fold.p_k
-    product = e.weight_bits + e.in_fmt.bits
-    results = fold.p_oc * fold.p_px
-    # A binary tree: an adder of about the product's width, and its register, for every product but one of each result.
-    adders = (lanes - 1) * results * (product + 1.5)
-    registers = fold.multipliers * product
-    if e.packing != "none":
-        adders += results * ceil(lanes / 4) * (product / 2 + 1)
-    lut = adders + results * (e.acc_bits + 3.2 * e.acc_bits + 2 * e.out_fmt.bits)
-    ff = adders + registers + results * (3 * e.acc_bits + e.out_fmt.bits)
-    ff += fold.weight_lanes * e.weight_bits + 2 * lanes * fold.p_px * e.in_fmt.bits
-    memories = memory_resources(e.weight_word_bits, e.weight_depth, device, rom=not e.loaded, storage=e.weight_storage)
-    memories = memories + memory_resources(fold.p_oc * e.bias_bits, e.oc_folds, device, rom=not e.loaded, storage="lut")
-    memories = memories + memory_resources(fold.p_oc * e.shift_bits, e.oc_folds, device, rom=not e.loaded, storage="lut")
-    fifo = memory_resources(results * e.out_fmt.bits, 24, device)
-    return memories + fifo + Resources(engine_dsp(e, device), lut=ceil(lut) + 90, ff=ceil(ff) + 110)
+    row_taps = e.kernel if e.fold.p_k > 1 else 1
+    column_taps = e.kernel if e.fold.p_k == e.kernel**2 else 1
+    copy = line_buffer_resources(
+        word, banks, depth, row_taps, column_taps, e.buffer_rows, max(e.in_shape[1], e.in_shape[2]), e.ic_folds, tap, e.fold.p_px, device
+    )
+    return copy.times(e.fold.p_px)
 
 
 def _pixel_order(e: Engine, device: Device | None) -> Resources:
-    if e.fold.p_px == 1:
-        return Resources()
-    width = e.fold.p_oc * e.out_fmt.bits
-    return memory_resources(width, 2 * e.oc_folds, device, copies=e.fold.p_px) + Resources(lut=40 + width * e.fold.p_px, ff=40 + width)
+    return pixel_order_resources(e.fold.p_oc * e.out_fmt.bits, e.oc_folds, e.fold.p_px, e.out_shape[1] * e.out_shape[2], device)
 
 
-def _expand_joint(stage: ExpandStage, device: Device | None) -> Resources:
+def _expand(stage: ExpandStage, device: Device | None) -> Resources:
     e1, e3 = stage.expand1x1, stage.expand3x3
     depth = rtl_expand_depths(stage)
     beat = stage.out_lanes * e3.out_fmt.bits
-    total = Resources(lut=3 * beat + 40, ff=2 * beat + 40)
-    for _ in range(e3.fold.p_px):
-        total = total + fifo_resources(e3.fold.p_ic * e3.in_fmt.bits, depth.centre, device)
-        total = total + converter_resources(e3.in_shape[0], e3.in_fmt.bits, e3.fold.p_ic, e1.fold.p_ic, device)
+    # Each of the pixels side by side has its own way from the line buffer to the 1x1 engine.
+    way = fifo_resources(e3.fold.p_ic * e3.in_fmt.bits, depth.centre, device)
+    way = way + converter_resources(e3.in_shape[0], e3.in_fmt.bits, e3.fold.p_ic, e1.fold.p_ic, device)
+    way = way + pixel_buffer_resources(e1.fold.p_ic * e1.in_fmt.bits, e1.ic_folds, e1.oc_folds, 1, 1, device)
+    total = _input_buffer(e3, device, tap=True) + way.times(e3.fold.p_px)
     for e, beats in ((e1, depth.e1), (e3, depth.e3)):
+        total = total + mvu_resources(e, device) + _pixel_order(e, device)
         total = total + converter_resources(e.out_shape[0], e.out_fmt.bits, e.fold.p_oc, stage.out_lanes, device)
         total = total + fifo_resources(beat, beats, device)
-    return total
+    return total + concat_resources(beat, max(ceil(e.out_shape[0] / stage.out_lanes) for e in (e1, e3)), device)
 
 
 def _pool(s: PoolStage, device: Device | None) -> Resources:
     word = s.lanes * s.fmt.bits
-    open_rows = ceil((s.kernel - 1) / s.stride)
     folds = ceil(s.in_shape[0] / s.lanes)
-    rows = memory_resources(word, s.out_shape[2] * folds, device, copies=max(1, open_rows))
-    columns = memory_resources(word, folds, device, copies=max(1, open_rows)) if folds > 1 else Resources()
-    return rows + columns + Resources(lut=6 * word + 150, ff=5 * word + 120)
+    top, left, _, _ = s.padding
+    columns = window_max_resources(word, s.in_shape[2], folds, s.kernel, s.stride, left > 0, device)
+    rows = window_max_resources(word, s.in_shape[1], s.out_shape[2] * folds, s.kernel, s.stride, top > 0, device)
+    return columns + skid_resources(word) + rows
 
 
 def _global_sum(s: GlobalSumStage, device: Device | None) -> Resources:
-    word = s.lanes * s.out_fmt.bits
-    sums = memory_resources(word, ceil(s.in_shape[0] / s.lanes), device, copies=2)
-    return sums + Resources(lut=3 * word + 100, ff=3 * word + 100)
+    pixels = s.in_shape[1] * s.in_shape[2]
+    # Bits of a sum as the RTL has it (emit/rtl_context.py).
+    own = s.in_fmt.bits + (0 if s.in_fmt.signed else 1) + (pixels - 1).bit_length()
+    sum_bits = max(s.out_fmt.bits + (0 if s.out_fmt.signed else 1), own)
+    return global_sum_resources(s.in_shape[0], s.lanes, sum_bits, pixels, device)
 
 
 def _adder(s: AddStage, device: Device | None) -> Resources:

@@ -41,6 +41,11 @@ class Device:
         return 4 if self.family in LATTICE else 6
 
     @property
+    def series7(self) -> bool:
+        """A 7 series part, whose LUT RAM comes in slices of four LUTs."""
+        return self.family in ("zynq7000", "artix7", "kintex7")
+
+    @property
     def bram36(self) -> float:
         """Blocks as the vendor counts them: BRAM36 (AMD), EBR (Lattice)."""
         return float(self.bram18) if self.family in LATTICE else self.bram18 / 2

@@ -141,5 +141,5 @@ def _engine_rows(stage: str, e: Engine, device: Device | None) -> list[MemoryRow
 def _row(
     stage: str, kind: str, name: str, width_bits: int, depth: int, banks: int, device: Device | None, *, rom: bool = False, storage: str = "auto"
 ) -> MemoryRow:
-    p = pack(width_bits, depth, rom=rom, lut_inputs=device.lut_inputs if device else 6, storage=storage)
+    p = pack(width_bits, depth, rom=rom, lut_inputs=device.lut_inputs if device else 6, storage=storage, series7=device is not None and device.series7)
     return MemoryRow(stage, kind, name, width_bits, depth, banks, p.bram18 * banks, p.uram * banks, p.lutram_luts * banks)

@@ -69,7 +69,9 @@ def yosys_family(device: Device) -> str:
 def script(top: str, family: str) -> tuple[str, ...]:
     """The yosys commands for module `top` in unit.sv, run where lib/ and weights/ are; they write stat.json."""
     keep = [f"setattr -mod -set keep_hierarchy 1 {' '.join(f'*{name}*' for name in _KEPT)}"]
-    read = ["read_verilog -sv -defer -DSYNTHESIS lib/*.sv unit.sv", f"hierarchy -check -top {top}"]
+    # The library's rule for LUT or block memory depends on the inputs of a LUT.
+    lut4 = " -DFSQ_LUT4" if family == "ecp5" else ""
+    read = [f"read_verilog -sv -defer -DSYNTHESIS{lut4} lib/*.sv unit.sv", f"hierarchy -check -top {top}"]
     if family == "ecp5":
         return (*read, *keep, f"synth_ecp5 -top {top}", f"tee -q -o stat.json stat -json -top {top}")
     uram = " -uram" if family == "xcup" else ""

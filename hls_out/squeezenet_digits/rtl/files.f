@@ -9,7 +9,9 @@ lib/fsq_fork.sv
 lib/fsq_frame_check.sv
 lib/fsq_global_sum.sv
 lib/fsq_line_buffer.sv
+lib/fsq_lut_rom.sv
 lib/fsq_max_pool.sv
+lib/fsq_memory.sv
 lib/fsq_mvu.sv
 lib/fsq_mvu_dot.sv
 lib/fsq_mvu_pair.sv

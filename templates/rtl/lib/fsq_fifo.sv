@@ -3,7 +3,7 @@
 // Parameters
 //   WIDTH  bits of tdata, 1 or more
 //   DEPTH  beats it can hold, 1 or more, any number (not only powers of two). The output register counts as one of them.
-//   STYLE  memory hint: 0 automatic (shift register up to 16 words, block memory from 1024), 1 distributed, 2 block
+//   STYLE  0: registers up to 3 beats, then LUT RAM or block memory by the rule of fsq_memory; 1: LUT RAM; 2: block memory
 //
 // Ports
 //   clk, rst           clock; synchronous reset, active high, of the control state only (a reset empties the FIFO)
@@ -36,6 +36,16 @@ module fsq_fifo #(
     localparam ADDR_BITS = (WORDS > 1) ? $clog2(WORDS) : 1;
     localparam [COUNT_BITS-1:0] FULL = DEPTH;
     localparam [ADDR_BITS-1:0] LAST = WORDS - 1;
+    // The rule of fsq_memory.
+`ifdef FSQ_LUT4
+    localparam LUT_WORDS = 16;
+    localparam LUT_BITS = 512;
+`else
+    localparam LUT_WORDS = 64;
+    localparam LUT_BITS = 4096;
+`endif
+    localparam IN_LUTS = (STYLE == 1 || (STYLE == 0 && (WORDS <= LUT_WORDS || WORDS * WIDTH <= LUT_BITS))) ? 1 : 0;
+    localparam IN_REGISTERS = (STYLE == 0 && WORDS <= 2) ? 1 : 0;
 
     initial begin : check_parameters
         if (WIDTH < 1) $fatal(1, "fsq_fifo: WIDTH=%0d, 1 or more was expected", WIDTH);
@@ -105,8 +115,8 @@ module fsq_fifo #(
                 if (refill) out_data_reg <= empty ? s_axis_tdata : word;
             end
 
-            if (STYLE == 0 && WORDS <= 16) begin : gen_shift
-                // A shift register (SRL): the oldest word sits at stored_reg - 1.
+            if (IN_REGISTERS != 0) begin : gen_shift
+                // A shift register: the oldest word sits at stored_reg - 1.
                 reg [WIDTH-1:0] shift_reg [0:WORDS-1];
                 wire [ADDR_BITS-1:0] oldest = stored_reg[ADDR_BITS-1:0] - {{(ADDR_BITS-1){1'b0}}, 1'b1};
                 assign word = shift_reg[oldest];
@@ -117,8 +127,8 @@ module fsq_fifo #(
                         shift_reg[0] <= s_axis_tdata;
                     end
                 end
-            end else if (STYLE == 1 || (STYLE == 0 && WORDS < 1024)) begin : gen_lutram
-                (* ram_style = "distributed" *) reg [WIDTH-1:0] memory [0:WORDS-1];
+            end else if (IN_LUTS != 0) begin : gen_lutram
+                (* ram_style = "distributed", no_rw_check *) reg [WIDTH-1:0] memory [0:WORDS-1];
                 reg [ADDR_BITS-1:0] write_reg;
                 reg [ADDR_BITS-1:0] read_reg;
                 assign word = memory[read_reg];
@@ -136,7 +146,7 @@ module fsq_fifo #(
                 end
             end else begin : gen_block
                 // Registered read of the next word ahead of time; a word written to the very address being read is forwarded.
-                (* ram_style = "block" *) reg [WIDTH-1:0] memory [0:WORDS-1];
+                (* ram_style = "block", no_rw_check *) reg [WIDTH-1:0] memory [0:WORDS-1];
                 reg [ADDR_BITS-1:0] write_reg;
                 reg [ADDR_BITS-1:0] read_reg;
                 reg [WIDTH-1:0]     fetched_reg;

@@ -81,16 +81,10 @@ module fsq_global_sum #(
                 if (step) partial_reg <= partial_next;
             end
         end else begin : gen_memory
-            reg [WIDTH-1:0] memory [0:BEATS-1];
-            reg [WIDTH-1:0] fetched_reg;
             wire [BEAT_BITS-1:0] beat_next = beat_last ? {BEAT_BITS{1'b0}} : beat_reg + 1'b1;
-            assign partial = fetched_reg;
-            always_ff @(posedge clk) begin : store
-                if (step) memory[beat_reg] <= partial_next;
-            end
-            always_ff @(posedge clk) begin : fetch
-                if (step) fetched_reg <= memory[beat_next];
-            end
+            fsq_memory #(.WIDTH(WIDTH), .DEPTH(BEATS)) sums (
+                .clk(clk), .write(step), .write_addr(beat_reg), .write_data(partial_next), .enable(step), .read_addr(beat_next), .word(partial)
+            );
         end
     endgenerate
 

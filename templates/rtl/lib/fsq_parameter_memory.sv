@@ -4,7 +4,7 @@
 //   WIDTH       bits of a word
 //   DEPTH       words, up to 2^20
 //   FILE        $readmemh file of DEPTH words; not read when LOADED = 1
-//   STYLE       0: the synthesizer chooses; 1: LUTs; 2: block RAM; 3: UltraRAM (has no initial contents, so LOADED = 1 only)
+//   STYLE       0: by the rule of fsq_memory; 1: LUTs; 2: block RAM; 3: UltraRAM (has no initial contents, so LOADED = 1 only)
 //   LOADED      1: a RAM in columns of COLUMN bits, filled over the load bus
 //   LOAD_ID     number of this memory on the load bus
 //   OUTPUT_REG  1: a second register behind the read register, as block memories have one
@@ -35,6 +35,15 @@ module fsq_parameter_memory #(
     localparam ADDR_BITS = (DEPTH > 1) ? $clog2(DEPTH) : 1;
     localparam COLUMN = 72;
     localparam COLUMNS = (WIDTH + COLUMN - 1) / COLUMN;
+    // The rule of fsq_memory.
+`ifdef FSQ_LUT4
+    localparam LUT_WORDS = 16;
+    localparam LUT_BITS = 512;
+`else
+    localparam LUT_WORDS = 64;
+    localparam LUT_BITS = 4096;
+`endif
+    localparam IN_LUTS = (STYLE == 1 || (STYLE == 0 && (DEPTH <= LUT_WORDS || DEPTH * WIDTH <= LUT_BITS))) ? 1 : 0;
 
     initial begin : check_parameters
         if (WIDTH < 1 || DEPTH < 1) $fatal(1, "fsq_parameter_memory: WIDTH=%0d DEPTH=%0d, 1 or more was expected", WIDTH, DEPTH);
@@ -44,7 +53,7 @@ module fsq_parameter_memory #(
         if (LOAD_ID < 0 || LOAD_ID > 1023) $fatal(1, "fsq_parameter_memory: LOAD_ID=%0d, 0 to 1023 was expected", LOAD_ID);
     end
 
-    reg  [WIDTH-1:0] read_reg;
+    wire [WIDTH-1:0] read_word;
     generate
         if (LOADED != 0) begin : gen_loaded
             // The bus is registered here: its way from the loader may be long, and writing has time.
@@ -61,29 +70,17 @@ module fsq_parameter_memory #(
             genvar c;
             for (c = 0; c < COLUMNS; c = c + 1) begin : gen_column
                 localparam BITS = (c == COLUMNS - 1) ? WIDTH - c * COLUMN : COLUMN;
-                if (STYLE == 1) begin : gen_lut
-                    (* ram_style = "distributed" *) reg [BITS-1:0] memory [0:DEPTH-1];
-                    always_ff @(posedge clk) if (write_reg && column_reg == c) memory[row_reg] <= data_reg[BITS-1:0];
-                    always_ff @(posedge clk) if (enable) read_reg[c*COLUMN +: BITS] <= memory[addr];
-                end else if (STYLE == 2) begin : gen_block
-                    (* ram_style = "block" *) reg [BITS-1:0] memory [0:DEPTH-1];
-                    always_ff @(posedge clk) if (write_reg && column_reg == c) memory[row_reg] <= data_reg[BITS-1:0];
-                    always_ff @(posedge clk) if (enable) read_reg[c*COLUMN +: BITS] <= memory[addr];
-                end else if (STYLE == 3) begin : gen_ultra
-                    (* ram_style = "ultra" *) reg [BITS-1:0] memory [0:DEPTH-1];
-                    always_ff @(posedge clk) if (write_reg && column_reg == c) memory[row_reg] <= data_reg[BITS-1:0];
-                    always_ff @(posedge clk) if (enable) read_reg[c*COLUMN +: BITS] <= memory[addr];
-                end else begin : gen_auto
-                    reg [BITS-1:0] memory [0:DEPTH-1];
-                    always_ff @(posedge clk) if (write_reg && column_reg == c) memory[row_reg] <= data_reg[BITS-1:0];
-                    always_ff @(posedge clk) if (enable) read_reg[c*COLUMN +: BITS] <= memory[addr];
-                end
+                fsq_memory #(.WIDTH(BITS), .DEPTH(DEPTH), .STYLE((STYLE != 0) ? STYLE : (IN_LUTS != 0) ? 1 : 2)) memory (
+                    .clk(clk), .write(write_reg && column_reg == c), .write_addr(row_reg), .write_data(data_reg[BITS-1:0]),
+                    .enable(enable), .read_addr(addr), .word(read_word[c*COLUMN +: BITS])
+                );
             end
-        end else if (STYLE == 2) begin : gen_block_rom
-            (* ram_style = "block" *) reg [WIDTH-1:0] memory [0:DEPTH-1];
-            initial $readmemh(FILE, memory);
-            always_ff @(posedge clk) if (enable) read_reg <= memory[addr];
-        end else if (STYLE == 1) begin : gen_lut_rom
+        end else if (IN_LUTS != 0 && DEPTH > 8) begin : gen_lut_rom
+            fsq_lut_rom #(.WIDTH(WIDTH), .DEPTH(DEPTH), .FILE(FILE)) rom (.clk(clk), .enable(enable), .addr(addr), .word(read_word));
+        end else if (IN_LUTS != 0) begin : gen_small_rom
+            // So few words hold few different columns: equal ones are merged with what they feed.
+            reg [WIDTH-1:0] read_reg;
+            assign read_word = read_reg;
 `ifdef YOSYS
             (* ram_style = "logic" *) reg [WIDTH-1:0] memory [0:DEPTH-1];
 `else
@@ -91,17 +88,19 @@ module fsq_parameter_memory #(
 `endif
             initial $readmemh(FILE, memory);
             always_ff @(posedge clk) if (enable) read_reg <= memory[addr];
-        end else begin : gen_rom
-            reg [WIDTH-1:0] memory [0:DEPTH-1];
+        end else begin : gen_block_rom
+            reg [WIDTH-1:0] read_reg;
+            assign read_word = read_reg;
+            (* ram_style = "block", rom_style = "block" *) reg [WIDTH-1:0] memory [0:DEPTH-1];
             initial $readmemh(FILE, memory);
             always_ff @(posedge clk) if (enable) read_reg <= memory[addr];
         end
         if (OUTPUT_REG != 0) begin : gen_output_reg
             reg [WIDTH-1:0] output_reg;
-            always_ff @(posedge clk) output_reg <= read_reg;
+            always_ff @(posedge clk) output_reg <= read_word;
             assign word = output_reg;
         end else begin : gen_direct
-            assign word = read_reg;
+            assign word = read_word;
         end
     endgenerate
 endmodule

@@ -49,7 +49,6 @@ module fsq_pixel_buffer #(
     reg [OC_BITS-1:0]    read_fold_reg;
     reg [1:0]            full_reg;  // whole groups held, 0 to 2
     reg                  out_valid_reg;
-    reg [P_PX*WIDTH-1:0] out_data_reg;
 
     wire [PX_BITS-1:0] write_px;    // pixel of the group being written
     wire               write_last;  // ... it is the group's last one
@@ -69,7 +68,6 @@ module fsq_pixel_buffer #(
 
     assign s_axis_tready = full_reg != 2'd2;
     assign m_axis_tvalid = out_valid_reg;
-    assign m_axis_tdata = out_data_reg;
 
     always_ff @(posedge clk) begin : control
         if (rst) begin
@@ -120,13 +118,10 @@ module fsq_pixel_buffer #(
     generate
         for (p = 0; p < P_PX; p = p + 1) begin : gen_bank
             // A pixel is written to the banks of those behind it too: a short group is whole without a cycle of its own.
-            reg [WIDTH-1:0] memory [0:2*IC_FOLDS-1];
-            always_ff @(posedge clk) begin : store
-                if (push && write_px <= p) memory[write_addr] <= s_axis_tdata;
-            end
-            always_ff @(posedge clk) begin : fetch
-                if (read) out_data_reg[p*WIDTH +: WIDTH] <= memory[read_addr];
-            end
+            fsq_memory #(.WIDTH(WIDTH), .DEPTH(2*IC_FOLDS)) groups (
+                .clk(clk), .write(push && write_px <= p), .write_addr(write_addr), .write_data(s_axis_tdata),
+                .enable(read), .read_addr(read_addr), .word(m_axis_tdata[p*WIDTH +: WIDTH])
+            );
         end
     endgenerate
 endmodule

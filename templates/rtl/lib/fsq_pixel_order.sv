@@ -47,7 +47,6 @@ module fsq_pixel_order #(
             localparam GROUP_BITS = (GROUPS > 1) ? $clog2(GROUPS) : 1;
             localparam ADDR_BITS = $clog2(2 * OC_FOLDS);
 
-            reg [P_PX*WIDTH-1:0]  memory [0:2*OC_FOLDS-1];
             reg [FOLD_BITS-1:0]   write_fold_reg;
             reg                   write_slot_reg;
             reg [FOLD_BITS-1:0]   read_fold_reg;
@@ -56,7 +55,7 @@ module fsq_pixel_order #(
             reg [GROUP_BITS-1:0]  group_reg;
             reg [1:0]             full_reg;  // whole groups held, 0 to 2
             reg                   out_valid_reg;
-            reg [P_PX*WIDTH-1:0]  out_word_reg;
+            wire [P_PX*WIDTH-1:0] out_word;
             reg [PX_BITS-1:0]     out_px_reg;
 
             wire push = s_axis_tvalid && s_axis_tready;
@@ -75,7 +74,7 @@ module fsq_pixel_order #(
 
             assign s_axis_tready = full_reg != 2'd2;
             assign m_axis_tvalid = out_valid_reg;
-            assign m_axis_tdata = out_word_reg[out_px_reg*WIDTH +: WIDTH];
+            assign m_axis_tdata = out_word[out_px_reg*WIDTH +: WIDTH];
 
             always_ff @(posedge clk) begin : control
                 if (rst) begin
@@ -101,11 +100,10 @@ module fsq_pixel_order #(
                 end
             end
 
-            always_ff @(posedge clk) begin : store
-                if (push) memory[write_addr] <= s_axis_tdata;
-            end
+            fsq_memory #(.WIDTH(P_PX*WIDTH), .DEPTH(2*OC_FOLDS)) groups (
+                .clk(clk), .write(push), .write_addr(write_addr), .write_data(s_axis_tdata), .enable(read), .read_addr(read_addr), .word(out_word)
+            );
             always_ff @(posedge clk) begin : fetch
-                if (read) out_word_reg <= memory[read_addr];
                 if (read) out_px_reg <= read_px_reg;
             end
         end

@@ -132,16 +132,16 @@ module fsq_window_max #(
                 if (step) partial_reg <= partial_next;
             end
         end else begin : gen_memory
-            reg [SLOTS*WIDTH-1:0] memory [0:INNER-1];
-            reg [SLOTS*WIDTH-1:0] fetched_reg;
             wire [INNER_BITS-1:0] inner_next = inner_last ? {INNER_BITS{1'b0}} : inner_reg + 1'b1;
-            assign partial = fetched_reg;
-            always_ff @(posedge clk) begin : store
-                if (step) memory[inner_reg] <= partial_next;
-            end
-            always_ff @(posedge clk) begin : fetch
-                if (step) fetched_reg <= memory[inner_next];
-            end
+`ifdef FSQ_LUT4
+            // The maxima loop from the memory through a comparison back into it within a cycle: a block memory of these parts is too slow for that.
+            localparam STYLE = 1;
+`else
+            localparam STYLE = 0;
+`endif
+            fsq_memory #(.WIDTH(SLOTS*WIDTH), .DEPTH(INNER), .STYLE(STYLE)) maxima (
+                .clk(clk), .write(step), .write_addr(inner_reg), .write_data(partial_next), .enable(step), .read_addr(inner_next), .word(partial)
+            );
         end
     endgenerate
 

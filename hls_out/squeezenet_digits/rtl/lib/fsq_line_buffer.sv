@@ -98,6 +98,7 @@ module fsq_line_buffer #(
     localparam POS_BITS = $clog2(IH + IW + (OH + OW + 1 + PX_STEP) * S + PT + PL + 2 * K) + 1;  // signed row and column positions
     localparam COUNT_BITS = $clog2(ROWS + K + S + 1) + 1;           // signed row counts
     localparam ADDR_BITS = $clog2(BANK_WORDS + K * IC_FOLDS + 1) + 1;
+    localparam BANK_BITS = bits_for(BANK_WORDS);
 
     initial begin : check_parameters
         if (K < 1 || K > 7 || S < 1 || S > 4) $fatal(1, "fsq_line_buffer: K=%0d S=%0d, 1 to 7 and 1 to 4 were expected", K, S);
@@ -400,26 +401,33 @@ module fsq_line_buffer #(
     generate
         for (r = 0; r < ROW_BANKS; r = r + 1) begin : gen_row_bank
             for (c = 0; c < COL_BANKS; c = c + 1) begin : gen_col_bank
-                reg [WORD-1:0] memory [0:BANK_WORDS-1];
-                reg [WORD-1:0] word_reg;
                 wire write = push && keep && (BY_ROW == 0 || w_slot_reg == r) && (BY_COLUMN == 0 || w_bank_reg == c);
-                always_ff @(posedge clk) begin : store
-                    if (write) memory[w_addr] <= s_axis_tdata;
-                end
-                always_ff @(posedge clk) begin : fetch
-                    if (ce) word_reg <= memory[a_addr_reg[c*ADDR_BITS +: ADDR_BITS]];
-                end
-                assign words[(r*COL_BANKS + c)*WORD +: WORD] = word_reg;
+                fsq_memory #(.WIDTH(WORD), .DEPTH(BANK_WORDS)) memory (
+                    .clk(clk), .write(write), .write_addr(w_addr[BANK_BITS-1:0]), .write_data(s_axis_tdata),
+                    .enable(ce), .read_addr(a_addr_reg[c*ADDR_BITS +: BANK_BITS]), .word(words[(r*COL_BANKS + c)*WORD +: WORD])
+                );
             end
         end
         for (i = 0; i < ROW_TAPS; i = i + 1) begin : gen_select_row
             for (c = 0; c < COL_BANKS; c = c + 1) begin : gen_column
+                // Compared with each bank: an index times a width that is no power of two would take a hardware multiplier.
                 wire [SLOT_BITS-1:0] bank = b_row_sel_reg[i*SLOT_BITS +: SLOT_BITS];
-                assign in_row[(i*COL_BANKS + c)*WORD +: WORD] = words[(bank*COL_BANKS + c)*WORD +: WORD];
+                reg  [WORD-1:0]      chosen;
+                integer              b;
+                always_comb begin : choose_row
+                    chosen = words[c*WORD +: WORD];
+                    for (b = 1; b < ROW_BANKS; b = b + 1) if (bank == b) chosen = words[(b*COL_BANKS + c)*WORD +: WORD];
+                end
+                assign in_row[(i*COL_BANKS + c)*WORD +: WORD] = chosen;
             end
             for (j = 0; j < COL_TAPS; j = j + 1) begin : gen_tap
                 wire [K_BITS-1:0] bank = b_col_sel_reg[j*K_BITS +: K_BITS];
-                wire [WORD-1:0]   found = in_row[(i*COL_BANKS + bank)*WORD +: WORD];
+                reg  [WORD-1:0]   found;
+                integer           b;
+                always_comb begin : choose_column
+                    found = in_row[i*COL_BANKS*WORD +: WORD];
+                    for (b = 1; b < COL_BANKS; b = b + 1) if (bank == b) found = in_row[(i*COL_BANKS + b)*WORD +: WORD];
+                end
                 always_ff @(posedge clk) begin : select
                     if (ce) o_data_reg[(i*COL_TAPS + j)*WORD +: WORD] <= (b_row_ok_reg[i] && b_col_ok_reg[j]) ? found : pad_word;
                 end

@@ -34,7 +34,6 @@ module fsq_requantize #(
     localparam VALUE_BITS = ACC_BITS + BEFORE;
     // One bit more than both the value and the largest rounding term, so that their sum is exact and every shift names an existing bit.
     localparam WIDE_BITS = ((VALUE_BITS > RIGHT_MAX + 1) ? VALUE_BITS : RIGHT_MAX + 1) + 1;
-    localparam RIGHT_BITS = $clog2(RIGHT_MAX + 2);
     localparam CLAMP_BITS = ((WIDE_BITS > OUT_BITS + 1) ? WIDE_BITS : OUT_BITS + 1) + 1;
     localparam signed [CLAMP_BITS-1:0] ONE = 1;
     localparam signed [CLAMP_BITS-1:0] HIGHEST = (ONE <<< (OUT_BITS - ((OUT_SIGNED != 0) ? 1 : 0))) - ONE;
@@ -46,14 +45,14 @@ module fsq_requantize #(
         if (OUT_BITS < 2 || OUT_BITS > 16) $fatal(1, "fsq_requantize: OUT_BITS=%0d, 2 to 16 was expected", OUT_BITS);
     end
 
-    wire [RIGHT_BITS-1:0]       right;
+    // Shifting by BASE is wiring, by `more` a multiplexer tree over the few values it has.
+    wire [OFFSET_BITS-1:0]      more;
     wire signed [WIDE_BITS-1:0] value;
     generate
         if (SHIFT_MAX > SHIFT_MIN) begin : gen_variable
-            localparam [RIGHT_BITS-1:0] BASE_SIZED = BASE;
-            assign right = BASE_SIZED + offset;
+            assign more = offset;
         end else begin : gen_constant
-            assign right = BASE;
+            assign more = {OFFSET_BITS{1'b0}};
         end
         if (BEFORE > 0) begin : gen_before
             assign value = {{(WIDE_BITS - VALUE_BITS){acc[ACC_BITS-1]}}, acc, {BEFORE{1'b0}}};
@@ -64,13 +63,13 @@ module fsq_requantize #(
 
     // Half to even: add 2^(s-1) - 1 and the bit that becomes the lowest one, then shift. Both terms vanish for s = 0.
     wire [WIDE_BITS-1:0] ones = {WIDE_BITS{1'b1}};
-    wire [WIDE_BITS-1:0] below = ~(ones << right);
+    wire [WIDE_BITS-1:0] below = ~((ones << BASE) << more);
     wire [WIDE_BITS-1:0] half_less_one = below >> 1;
-    wire [WIDE_BITS-1:0] at_point = value >> right;
-    wire                 tie = at_point[0] && right != {RIGHT_BITS{1'b0}};
+    wire [WIDE_BITS-1:0] at_point = (value >> BASE) >> more;
+    wire                 tie = at_point[0] && (BASE != 0 || more != {OFFSET_BITS{1'b0}});
 
     reg signed [WIDE_BITS-1:0] rounded_reg;
-    reg [RIGHT_BITS-1:0]       right_reg;
+    reg [OFFSET_BITS-1:0]      more_reg;
     reg signed [WIDE_BITS-1:0] shifted_reg;
     reg [OUT_BITS-1:0]         result_reg;
 
@@ -78,8 +77,8 @@ module fsq_requantize #(
 
     always_ff @(posedge clk) begin : pipeline
         rounded_reg <= value + half_less_one + {{(WIDE_BITS-1){1'b0}}, tie};
-        right_reg <= right;
-        shifted_reg <= rounded_reg >>> right_reg;
+        more_reg <= more;
+        shifted_reg <= (rounded_reg >>> BASE) >>> more_reg;
         result_reg <= (wide > HIGHEST) ? HIGHEST[OUT_BITS-1:0] : (wide < LOWEST) ? LOWEST[OUT_BITS-1:0] : wide[OUT_BITS-1:0];
     end
 
