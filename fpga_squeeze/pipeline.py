@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from fpga_squeeze import passes
 from fpga_squeeze.config import ExportConfig
-from fpga_squeeze.emit import golden, hls, onnx, rtl, writer
+from fpga_squeeze.emit import board, golden, hls, onnx, rtl, writer
+from fpga_squeeze.emit.board_context import PictureSize
+from fpga_squeeze.emit.board_table import board_of_device, for_zynq
 from fpga_squeeze.emit.hls_context import HlsOptions
 from fpga_squeeze.emit.rtl_context import RtlOptions
 from fpga_squeeze.errors import InputError
@@ -128,6 +130,9 @@ def export(
     files.update(hls.emit_hls(qgraph, plan, hls_options(config, device)))
     files.update(rtl.emit_rtl(qgraph, plan, rtl_options(config, device)))
     files.update(onnx.onnx_files(qgraph, config.onnx_dialect))
+    if for_zynq(device):
+        sums = traces[qgraph.output].reshape(len(frames), -1).astype(np.int64)
+        files.update(board_files(qgraph, plan, loaded.preprocess, config, frames, sums))
     files["report/memory_budget.json"] = _json(budget.to_json())
     files["report/memory_budget.md"] = budget.to_markdown().encode()
     files["report/performance.json"] = _json(performance.to_json())
@@ -213,6 +218,15 @@ def hls_options(config: ExportConfig, device: Device | None) -> HlsOptions:
 def rtl_options(config: ExportConfig, device: Device | None) -> RtlOptions:
     """The part of the options that the RTL emitter reads."""
     return RtlOptions(top=config.top, top_k=config.rtl_top_k, part=device.part) if device else RtlOptions(top=config.top, top_k=config.rtl_top_k)
+
+
+def board_files(
+    qgraph: QuantGraph, plan: FoldPlan, preprocess: Preprocess, config: ExportConfig, frames: Pixels, sums: NDArray[np.int64]
+) -> dict[str, bytes]:
+    """OUT/board for Zynq boards: the golden `frames` (N, C, H, W) and their class sums (N, classes) go with the driver."""
+    device = devices.find_device(config.device) if config.device else None
+    picture = PictureSize(preprocess.resize, preprocess.size)
+    return board.emit_board(qgraph, plan, rtl_options(config, device), picture, frames, sums, board_of_device(device, config.device))
 
 
 def open_export(out: Path) -> Export:

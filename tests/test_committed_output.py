@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from fpga_squeeze import pipeline
 from fpga_squeeze.config import load_config
 from fpga_squeeze.emit import golden, hls, onnx, rtl, writer
@@ -26,9 +28,12 @@ def test_sources_and_golden_data_equal_a_fresh_emission() -> None:
     frames = golden.read_frames(OUT, opened.qgraph)
     fresh = hls.emit_hls(opened.qgraph, plan, pipeline.hls_options(load_config(OUT / "model/build.toml"), None))
     fresh.update(rtl.emit_rtl(opened.qgraph, plan, pipeline.rtl_options(load_config(OUT / "model/build.toml"), None)))
-    fresh.update(golden.golden_files(opened.qgraph, plan, frames, FastSimulator(opened.qgraph).trace(frames)))
+    traces = FastSimulator(opened.qgraph).trace(frames)
+    fresh.update(golden.golden_files(opened.qgraph, plan, frames, traces))
     fresh.update(onnx.onnx_files(opened.qgraph, "qdq"))
-    on_disk = committed("hls", "rtl", "sim", "tb_data")
+    sums = traces[opened.qgraph.output].reshape(len(frames), -1).astype(np.int64)
+    fresh.update(pipeline.board_files(opened.qgraph, plan, opened.preprocess, load_config(OUT / "model/build.toml"), frames, sums))
+    on_disk = committed("hls", "rtl", "sim", "tb_data", "board")
     on_disk.update({name: (OUT / name).read_bytes() for name in onnx.FILES.values() if (OUT / name).is_file()})
     assert sorted(fresh) == sorted(on_disk), REFRESH
     differing = [name for name in sorted(fresh) if fresh[name] != on_disk[name]]
