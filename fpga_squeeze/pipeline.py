@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.plan import FoldPlan
 from fpga_squeeze.hardware.search import Found, Goal, check_plan, search
 from fpga_squeeze.ir import Graph
+from fpga_squeeze.load.arrays import array_set
 from fpga_squeeze.load.images import ImageSet, list_images, load_files
 from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
 from fpga_squeeze.load.preprocess import Preprocess
@@ -37,6 +38,8 @@ from fpga_squeeze.simulate.fast import FastSimulator
 Pixels = NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
 """Called with (step, done, total); total 0 means "of unknown length"."""
+Calibration = str | Sequence[Path] | Pixels
+"""A folder of images or "random" by name; image files; or pictures in memory, uint8 (N, C, H, W) or (N, H, W, C)."""
 
 RANDOM = "random"
 RANDOM_IMAGES = 16
@@ -86,7 +89,7 @@ class Export:
 def export(
     model: Path,
     out: Path,
-    calibration: str | None,
+    calibration: Calibration | None,
     config: ExportConfig,
     force: bool = False,
     progress: Progress = no_progress,
@@ -94,7 +97,7 @@ def export(
     """The main job: a trained model becomes an output folder. Nothing is written unless every check passed.
 
     Args:
-        model: .pt/.pth state dict. `out`: output folder. `calibration`: folder of images, or "random" by name.
+        model: .pt/.pth state dict. `out`: output folder. `calibration`: see Calibration.
     Raises:
         InputError: bad model, images, options or output folder. CheckFailedError: over the memory budget or the device.
     """
@@ -128,12 +131,12 @@ def export(
     files["report/memory_budget.md"] = budget.to_markdown().encode()
     files["report/performance.json"] = _json(performance.to_json())
     files["report/resources.json"] = _json(resources.to_json())
-    files["report/layers.json"] = _json({"images": min(SQNR_IMAGES, len(images.files)), "layers": [row.to_json() for row in sqnr]})
+    files["report/layers.json"] = _json({"images": min(SQNR_IMAGES, len(images.pixels)), "layers": [row.to_json() for row in sqnr]})
     writer.write_project(out, files, _manifest_options(model, loaded, images, config), force)
     return ExportResult(loaded, qgraph, plan, budget, performance, resources, images, len(files) + 1, out)
 
 
-def quantize_model(model: Path, calibration: str | None, config: ExportConfig, progress: Progress = no_progress) -> Quantized:
+def quantize_model(model: Path, calibration: Calibration | None, config: ExportConfig, progress: Progress = no_progress) -> Quantized:
     """load -> passes -> calibrate -> quantize.
 
     Raises:
@@ -207,7 +210,13 @@ def open_plan(opened: Export) -> FoldPlan:
     return folding.folding_from_json(text, opened.qgraph)
 
 
-def _calibration_images(calibration: str, preprocess: Preprocess, progress: Progress) -> ImageSet:
+def _calibration_images(calibration: Calibration, preprocess: Preprocess, progress: Progress) -> ImageSet:
+    if isinstance(calibration, np.ndarray):
+        return array_set(preprocess, calibration)
+    if not isinstance(calibration, str):
+        if not calibration:
+            raise InputError("calibration: image files were expected, the list is empty")
+        return load_files(tuple(calibration), preprocess, progress=lambda done, total: progress("read images", done, total))
     if calibration == RANDOM:
         rng = np.random.default_rng(0)
         shape = (RANDOM_IMAGES, preprocess.channels, preprocess.size, preprocess.size)
