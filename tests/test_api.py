@@ -151,7 +151,7 @@ def test_reports_plan_and_evaluation(digits_out: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="needs Icarus Verilog")
 def test_verify_is_the_command_lines(tmp_path: Path) -> None:
-    design = fs.export(embedded_model_path(), tmp_path / "out", calibration=CALIBRATION, target_fps=40_000, golden_frames=1)
+    design = fs.export(embedded_model_path(), tmp_path / "out", calibration=CALIBRATION, input_size=16, target_fps=60_000, golden_frames=1)
     result = design.verify(rtl=True, simulator="icarus")
     assert result.ok and sum(row.compared for row in result.checks) > 10_000
     assert design.report["verification"] == json.loads(json.dumps(result.to_json()))
