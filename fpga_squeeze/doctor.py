@@ -127,7 +127,7 @@ def _compiles(command: str, include: Path | None) -> str | None:
         source.write_text(f"#include <cstdint>\n{head}int main() {{ return value == 3 ? 0 : 1; }}\n")
         build = [*words, "-std=c++14", *flags, str(source), "-o", str(source.with_suffix(""))]
         done = subprocess.run(build, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_SECONDS, check=False)
-        if done.returncode != 0:
+        if done.returncode != 0 or not source.with_suffix("").is_file():
             reason = next((line for line in done.stderr.splitlines() if "error" in line), "no message")
             raise ToolMissingError(f"{command} does not compile a small program: {reason[:120]}")
         if subprocess.run([str(source.with_suffix(""))], timeout=TIMEOUT_SECONDS, check=False).returncode != 0:

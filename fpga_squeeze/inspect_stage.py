@@ -10,7 +10,7 @@ from typing import Any
 from fpga_squeeze import jobs, pipeline
 from fpga_squeeze.emit.idents import identifier
 from fpga_squeeze.errors import InputError
-from fpga_squeeze.hardware.plan import ConvStage, Engine, ExpandStage, FoldPlan, Link, PoolStage, Stage
+from fpga_squeeze.hardware.plan import ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, Link, PoolStage, Stage
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,9 @@ def _what(stage: Stage) -> str:
         return f"{e.kernel}x{e.kernel} convolution, stride {e.stride}, {_shape(e.in_shape)} -> {_shape(e.out_shape)}"
     if isinstance(stage, PoolStage):
         return f"{stage.kernel}x{stage.kernel} max pool, stride {stage.stride}, {_shape(stage.in_shape)} -> {_shape(stage.out_shape)}"
-    return (type(stage).__doc__ or "").strip().splitlines()[0]
+    if isinstance(stage, GlobalSumStage):
+        return f"sum of each channel, {_shape(stage.in_shape)} -> {stage.in_shape[0]} class sums"
+    return type(stage).__name__.removesuffix("Stage")
 
 
 def _format(bits: int, frac: int, signed: bool) -> str:

@@ -149,17 +149,18 @@ def test_reports_plan_and_evaluation(digits_out: Path, tmp_path: Path) -> None:
     assert design.manifest["options"]["classes"] == 10
 
 
-@pytest.mark.skipif(shutil.which("iverilog") is None, reason="needs Icarus Verilog")
 def test_verify_is_the_command_lines(tmp_path: Path) -> None:
-    design = fs.export(embedded_model_path(), tmp_path / "out", calibration=CALIBRATION, input_size=16, target_fps=60_000, golden_frames=1)
-    result = design.verify(rtl=True, simulator="icarus")
-    assert result.ok and sum(row.compared for row in result.checks) > 10_000
+    design = fs.export(embedded_model_path(), tmp_path / "out", calibration=CALIBRATION, input_size=16, golden_frames=1)
+    seen: list[str] = []
+    result = design.verify(hls=True, progress=lambda step, done, total: seen.append(step))
+    assert result.ok and sum(row.compared for row in result.checks) > 10_000 and "building the C simulation" in seen
     assert design.report["verification"] == json.loads(json.dumps(result.to_json()))
-    weights = design.path / "rtl/weights/conv10_weights.hex"
-    rows = weights.read_text().splitlines(keepends=True)
-    weights.write_text("".join([rows[0].translate(str.maketrans("0123456789abcdef", "1032547698badcfe")), *rows[1:]]))
-    broken = design.verify(rtl=True, simulator="icarus")
-    assert not broken.ok and any("conv10" in row.describe() for row in broken.checks if row.mismatches)
+    golden = design.path / "tb_data/fire3.squeeze.bin"
+    content = bytearray(golden.read_bytes())
+    content[40] ^= 1
+    golden.write_bytes(bytes(content))
+    broken = design.verify(hls=True)
+    assert not broken.ok and [row.stage for row in broken.checks if row.mismatches and row.implementation == "hls"][0] == "fire3.squeeze"  # noqa: RUF015
 
 
 def test_layer_trace_finds_where_bits_are_missing(design: fs.Design, tmp_path: Path) -> None:

@@ -37,9 +37,10 @@ def _normal() -> None:
 def test_every_command_has_json_and_an_example_that_parses(command: str, run_cli: RunCli) -> None:
     text = run_cli(command, "--help")
     assert text.code == 0 and "--json" in text.out, command
-    example = re.search(rf"Example: fpga-squeeze ({command}[^\n]*)", text.out)
-    assert example, f"{command}: no example in its help"
     parser = typer.main.get_command(cli.app).commands[command]  # type: ignore[attr-defined]
+    assert f"Example: fpga-squeeze {command}" in text.out
+    example = re.search(rf"Example: fpga-squeeze ({command}[^\n]*)", parser.help)
+    assert example, f"{command}: no example in its help"
     parser.make_context(command, example[1].split()[1:], resilient_parsing=False)
 
 
@@ -85,7 +86,7 @@ def test_verbose_says_every_step_and_its_seconds(tmp_path: Path, run_cli: RunCli
     result = run_cli("export", embedded_model_path(), "--calibration", CALIBRATION, "-o", tmp_path / "o", "--verbose")
     assert result.code == 0
     steps = re.findall(r"^fpga-squeeze: ([a-z ]+)(?:, [\d,]+)?: \d+\.\d s$", result.err, re.MULTILINE)
-    assert ["read images", "calibrate", "quantize", "fold", "golden data", "emit"] == steps
+    assert steps == ["read images", "calibrate", "quantize", "fold", "golden data", "emit"]
     both = run_cli("--quiet", "--verbose", "report", tmp_path)
     assert both.code == 2 and "not both" in both.err
 
@@ -158,7 +159,7 @@ def test_bash_completion(tmp_path: Path) -> None:
 
     def complete(*words: str) -> set[str]:
         listed = " ".join(f'"{w}"' for w in ("fpga-squeeze", *words))
-        ask = f"source {scripts[0]}; COMP_WORDS=({listed}); COMP_CWORD={len(words)}; _fpga_squeeze_completion; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        ask = f"source {scripts[0]}; COMP_WORDS=({listed}); COMP_CWORD={len(words)}; _fpga_squeeze_completion fpga-squeeze; printf '%s\\n' \"${{COMPREPLY[@]}}\""
         got = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, env=environment, timeout=60, check=True)
         return set(got.stdout.split())
 
