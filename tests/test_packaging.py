@@ -42,7 +42,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         return folder / done.stdout.strip().splitlines()[-1]
 
     wheel = make("wheel", folder / "source")
-    kept = wheel.rename(folder / "from-checkout.whl")
+    (folder / "first").mkdir()
+    kept = wheel.rename(folder / "first" / wheel.name)
     sdist = make("sdist", folder / "source")
     with tarfile.open(sdist) as archive:
         archive.extractall(folder, filter="data")
@@ -69,27 +70,31 @@ def test_sdist_gives_the_same_wheel(built: dict[str, Path]) -> None:
 
 
 def test_an_installed_copy_works_elsewhere(built: dict[str, Path], tmp_path: Path) -> None:
-    """Fresh environment, dependencies through a .pth file: the checkout is out of reach, export, simulation and RTL verification work."""
+    """Fresh environment, dependencies through a .pth file: the checkout is out of reach; wheel and sdist install and do the whole job."""
     home = tmp_path / "env"
     venv.create(home, with_pip=False)
     packages = next((home / "lib").glob("python*/site-packages"))
-    with zipfile.ZipFile(built["second"]) as archive:
-        archive.extractall(packages)  # what an installer does with a pure wheel
-    # Only third-party packages: an editable install of the checkout works through its own .pth and finder, which a .pth here does not run.
+    # Third-party packages only: an editable install of the checkout works through its own .pth and finder, which a path in a .pth does not run.
     (packages / "dependencies.pth").write_text("\n".join(p for p in site.getsitepackages() if Path(p).is_dir()) + "\n")
-    python = home / "bin/python"
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
 
-    def run(*arguments: str) -> str:
-        done = subprocess.run([str(python), *arguments], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+    def run(*command: object) -> str:
+        done = subprocess.run([str(c) for c in command], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert "SUM [[" in run("-c", USE)
+    def install(package: Path) -> None:
+        options = ("--no-deps", "--no-index", "--no-build-isolation", "--force-reinstall", "--ignore-installed", "--quiet")
+        run(sys.executable, "-m", "pip", "--python", home / "bin/python", "install", *options, package)
+
+    install(built["wheel"])
+    assert "SUM [[" in run(home / "bin/python", "-c", USE)
     assert (tmp_path / "out/rtl/lib").is_dir() and (tmp_path / "out/sim/run.py").is_file()
-    program = ("-m", "fpga_squeeze")
-    assert run(*program, "--version").startswith("fpga-squeeze 0.")
     if shutil.which("iverilog"):
-        assert "equal, bit by bit" in run(*program, "verify", "out", "--rtl", "--sim", "icarus")
+        assert "equal, bit by bit" in run(home / "bin/fpga-squeeze", "verify", "out", "--rtl", "--sim", "icarus")
     else:
-        assert "equal, bit by bit" in run(*program, "verify", "out", "--hls")
+        assert "equal, bit by bit" in run(home / "bin/fpga-squeeze", "verify", "out", "--hls")
+    manifest = (tmp_path / "out/manifest.json").read_bytes()
+    install(built["sdist"])
+    run(home / "bin/python", "-c", USE)
+    assert (tmp_path / "out/manifest.json").read_bytes() == manifest

@@ -159,7 +159,8 @@ def test_bash_completion(tmp_path: Path) -> None:
 
     def complete(*words: str) -> set[str]:
         listed = " ".join(f'"{w}"' for w in ("fpga-squeeze", *words))
-        ask = f"source {scripts[0]}; COMP_WORDS=({listed}); COMP_CWORD={len(words)}; _fpga_squeeze_completion fpga-squeeze; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        words_of = f"COMP_WORDS=({listed}); COMP_CWORD={len(words)}"
+        ask = f"source {scripts[0]}; {words_of}; _fpga_squeeze_completion fpga-squeeze; printf '%s\\n' \"${{COMPREPLY[@]}}\""
         got = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, env=environment, timeout=60, check=True)
         return set(got.stdout.split())
 
