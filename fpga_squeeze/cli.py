@@ -21,7 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Deploy a trained SqueezeNet to an FPGA with every weight and buffer on chip: .pt in, fixed point, Vitis HLS C++ out, proven bit by bit.",
+    help="Deploy a trained SqueezeNet to an FPGA with every weight and buffer on chip: .pt in, fixed point, Vitis HLS C++ out, proven bit by bit."
+    "\n\nExample: fpga-squeeze export squeezenet1_1.pt --calibration images/ -o out",
 )
 
 OutFolder = Annotated[Path, typer.Argument(metavar="OUT", help="Folder written by `fpga-squeeze export`.")]
@@ -249,7 +250,7 @@ def weights(
     if json_output:
         terminal.print_json(result.to_json())
     else:
-        typer.echo(result.text())
+        terminal.console().print(result.text(), markup=False)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -175,3 +176,25 @@ def test_layer_trace_finds_where_bits_are_missing(design: fs.Design, tmp_path: P
     n, c, y, x = worst.where
     got = coarse.simulator.trace(coarse.pixels(image))["fire4.squeeze"][n, c, y, x] * coarse.qgraph["fire4.squeeze"].fmt.scale
     assert got == worst.fixed_value and abs(got - worst.float_value) == worst.max_abs_error
+
+
+@pytest.mark.slow
+def test_types_help_and_refuse(tmp_path: Path) -> None:
+    """mypy --strict on a program that uses the installed package: right options pass, a wrong one is named."""
+    good = tmp_path / "good.py"
+    good.write_text(
+        "import fpga_squeeze as fs\n"
+        "design: fs.Design = fs.export('m.pt', calibration='images', device='zcu104', weight_bits=6, layer_bits={'conv1': 7})\n"
+        "index: int = design.simulate('a.png').class_index\n"
+        "several: list[int] = [p.class_index for p in design.simulate(['a.png', 'b.png'])]\n"
+        "ok: bool = design.verify(hls=True).ok\n"
+    )
+    bad = tmp_path / "bad.py"
+    bad.write_text("import fpga_squeeze as fs\nfs.export('m.pt', calibration='images', weight_bits='six')\n")
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path / "cache")]
+    environment = {k: v for k, v in os.environ.items() if k != "MYPYPATH"}
+    environment["MYPYPATH"] = str(Path(fs.__file__).parents[1])
+    fine = subprocess.run([*command, str(good)], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert fine.returncode == 0, fine.stdout
+    wrong = subprocess.run([*command, str(bad)], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert wrong.returncode == 1 and '"weight_bits" has incompatible type "str"' in wrong.stdout

@@ -44,6 +44,11 @@ def test_every_command_has_json_and_an_example_that_parses(command: str, run_cli
     parser.make_context(command, example[1].split()[1:], resilient_parsing=False)
 
 
+def test_top_help_has_an_example(run_cli: RunCli) -> None:
+    top = run_cli("--help")
+    assert top.code == 0 and "Example: fpga-squeeze export" in top.out and all(command in top.out for command in COMMANDS)
+
+
 def test_an_example_with_an_unknown_option_would_be_found() -> None:
     parser = typer.main.get_command(cli.app).commands["report"]  # type: ignore[attr-defined]
     with pytest.raises(cli._UsageError):
@@ -60,13 +65,17 @@ def arguments(command: str, out: Path, tmp_path: Path) -> list[object] | None:
         "devices": [],
         "doctor": [],
         "inspect": [out],
+        "weights": [out, embedded_model_path(), "--calibration", CALIBRATION, "-o", tmp_path / "w.bin"],
     }.get(command)
 
 
-@pytest.mark.parametrize("command", ["export", "simulate", "evaluate", "report", "devices", "inspect", "doctor"])
+@pytest.mark.parametrize("command", ["export", "simulate", "evaluate", "report", "devices", "inspect", "doctor", "weights"])
 def test_json_is_one_object_and_quiet_prints_nothing_else(command: str, digits_out: Path, tmp_path: Path, run_cli: RunCli) -> None:
     out = tmp_path / "out"
-    shutil.copytree(digits_out, out)
+    if command == "weights":
+        assert run_cli("export", embedded_model_path(), "--calibration", CALIBRATION, "-o", out, "--weights", "loaded").code == 0
+    else:
+        shutil.copytree(digits_out, out)
     given = arguments(command, out, tmp_path)
     assert given is not None
     loud = run_cli(command, *given, "--json")
@@ -75,6 +84,14 @@ def test_json_is_one_object_and_quiet_prints_nothing_else(command: str, digits_o
     quiet = run_cli("--quiet", command, *given)
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
     assert json.loads(run_cli(command, *given, "--quiet", "--json").out).keys() == json.loads(loud.out).keys()
+
+
+def test_everything_that_is_shown_goes_through_the_terminal() -> None:
+    """So that --quiet is kept by the commands that take too long to run here, too."""
+    package = Path(cli.__file__).parent
+    for path in [package / "cli.py", *package.rglob("show.py"), *(package / "commands").glob("*.py")]:
+        found = re.findall(r"(?<![.\w])(?:print|typer\.echo|sys\.stdout\.write)\(.*", path.read_text())
+        assert found in ([], ['typer.echo(f"fpga-squeeze {__version__}")']), path
 
 
 def test_quiet_keeps_errors(tmp_path: Path, run_cli: RunCli) -> None:
