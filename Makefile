@@ -7,11 +7,12 @@ WORKERS ?= 2
 # Two test processes on two cores: one thread each, or they fight.
 TEST_ENV = OMP_NUM_THREADS=1
 
-.PHONY: help demo test test-all lint setup committed icarus clean
+.PHONY: help demo test test-all lint docs setup committed icarus clean
 help:
 	@echo "make demo      set up, export the embedded digit network, run its C simulation, print the memory budget"
 	@echo "make test      set up, then lint, type check and all tests (under 30 minutes on 2 cores)"
 	@echo "make test-all  the same with the slow tests too"
+	@echo "make docs      build the documentation into site/ (offline; open site/index.html)"
 	@echo "make clean     remove the environment and everything that was built"
 
 setup: $(STAMP)
@@ -26,10 +27,15 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	@$(BIN)/fpga-squeeze demo
 
-# The generated sources of the embedded model that the repository holds for readers; a test holds them equal to the templates.
+# What the repository holds for readers although it is generated: the sources of the embedded model, the command reference. Tests hold both current.
 committed: $(STAMP)
 	$(BIN)/fpga-squeeze export fpga_squeeze/zoo/squeezenet_digits.pt --calibration fpga_squeeze/zoo/digits/calibration -o hls_out/squeezenet_digits \
 	  --target-fps 20000
+	$(BIN)/python docs/_hooks/commands.py
+
+docs: $(STAMP)
+	$(BIN)/python docs/_hooks/commands.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -48,5 +54,5 @@ test-all: lint icarus
 	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find hls_out -mindepth 1 -maxdepth 1 ! -name squeezenet_digits -exec rm -rf {} + 2>/dev/null || true

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fpga_squeeze import __version__
+from fpga_squeeze import __version__, commands
 from fpga_squeeze.errors import CheckFailedError, FpgaSqueezeError
 
 # Typer carries its own copy of click in newer versions: the base of its usage errors is found from the one it exports.
@@ -21,7 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Deploy a trained SqueezeNet to an FPGA with every weight and buffer on chip: .pt in, fixed point, Vitis HLS C++ out, proven bit by bit.",
+    help="Deploy a trained SqueezeNet to an FPGA with every weight and buffer on chip: .pt in, fixed point, Vitis HLS C++ out, proven bit by bit."
+    "\n\nExample: fpga-squeeze export squeezenet1_1.pt --calibration images/ -o out",
 )
 
 OutFolder = Annotated[Path, typer.Argument(metavar="OUT", help="Folder written by `fpga-squeeze export`.")]
@@ -104,7 +105,8 @@ def simulate(
     """
     from fpga_squeeze import jobs, show, terminal
 
-    result = jobs.simulate(out, images, top_k, labels)
+    with terminal.progress_bars() as progress:
+        result = jobs.simulate(out, images, top_k, labels, progress)
     if json_output:
         terminal.print_json(result.to_json())
     else:
@@ -284,7 +286,7 @@ def weights(
     if json_output:
         terminal.print_json(result.to_json())
     else:
-        typer.echo(result.text())
+        terminal.console().print(result.text(), markup=False)
 
 
 @app.command()
@@ -355,6 +357,7 @@ def train(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Output folder.")] = Path("hls_out/demo"),
+    json_output: Json = False,
 ) -> None:
     """Export the embedded digit network, run its C simulation on real digits and say what was proven.
 
@@ -362,8 +365,11 @@ def demo(
     """
     from fpga_squeeze import show
 
-    if not show.demo(out):
+    if not show.demo(out, json_output):
         raise typer.Exit(1)
+
+
+commands.register(app)
 
 
 def _version(value: bool) -> None:
@@ -375,14 +381,34 @@ def _version(value: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Errors only, and with --json the object. May also stand behind the command.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Every step with its seconds, on stderr. May also stand behind the command.")] = False,
 ) -> None:
     del version
+    if not (quiet or verbose):
+        return
+    if quiet and verbose:
+        raise typer.BadParameter("--quiet or --verbose was expected, not both")
+    from fpga_squeeze.terminal import VERBOSITY, Verbosity
+
+    VERBOSITY.set(Verbosity.QUIET if quiet else Verbosity.VERBOSE)
+
+
+def _global_options_first(arguments: list[str]) -> list[str]:
+    """--quiet and --verbose moved to the front, where click looks for them; what stands behind `--` is left alone.
+
+    >>> _global_options_first(["report", "out", "--quiet", "--", "--verbose"])
+    ['--quiet', 'report', 'out', '--', '--verbose']
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    moved = [a for a in arguments[:end] if a in ("--quiet", "--verbose")]
+    return [*moved, *(a for a in arguments[:end] if a not in moved), *arguments[end:]]
 
 
 def main() -> None:
     """Entry point: runs the command and turns every expected failure into one line and an exit code."""
     try:
-        code = app(standalone_mode=False)
+        code = app(_global_options_first(sys.argv[1:]), standalone_mode=False)
     except FpgaSqueezeError as error:
         sys.exit(_fail(str(error), error.exit_code))
     except typer.Abort:

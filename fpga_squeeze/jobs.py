@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,16 @@ class Prediction:
     file: str
     top: tuple[tuple[int, str | None, int], ...]
 
+    @property
+    def class_index(self) -> int:
+        """The best class."""
+        return self.top[0][0]
+
+    @property
+    def label(self) -> str | None:
+        """The best class's name, None without labels."""
+        return self.top[0][1]
+
 
 @dataclass(frozen=True)
 class SimulateResult:
@@ -62,24 +72,47 @@ class EvaluationReport:
         return {**self.result.to_json(), "layers": [row.to_json() for row in self.layers]}
 
 
-def simulate(out: Path, images: list[Path], count: int, labels: Path | None) -> SimulateResult:
+def simulate(out: Path, images: list[Path], count: int, labels: Path | None, progress: Progress = no_progress) -> SimulateResult:
     """Bit-accurate top-`count` of each image.
 
     Raises:
         InputError: no export, an unreadable image, a labels file of another length, or `count` out of range.
     """
     opened = pipeline.open_export(out)
-    classes = opened.qgraph[opened.qgraph.output].shape[0]
+    names = read_labels(labels, classes_of(opened)) if labels else None
+    pictures = ((str(path), np.array(opened.preprocess.pixels(path))) for path in images)
+    return SimulateResult(classify(opened, None, pictures, count, names, lambda done: progress("simulate", done, len(images))))
+
+
+def classes_of(opened: Export) -> int:
+    """How many classes the network of an export has."""
+    return opened.qgraph[opened.qgraph.output].shape[0]
+
+
+def classify(
+    opened: Export,
+    simulator: FastSimulator | None,
+    pictures: Iterable[tuple[str, pipeline.Pixels]],
+    count: int,
+    names: Sequence[str] | None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[Prediction, ...]:
+    """Top-`count` of each picture, given as (name, uint8 (C, size, size)); `names`: a class name each, or None. `simulator`: to use again, or None.
+
+    Raises:
+        InputError: `count` out of range, or pictures of another shape.
+    """
+    classes = classes_of(opened)
     if not 1 <= count <= classes:
         raise InputError(f"--top-k: 1 to {classes} was expected (the network has {classes} classes), got {count}")
-    names = read_labels(labels, classes) if labels else None
-    simulator = FastSimulator(opened.qgraph)
+    simulator = simulator or FastSimulator(opened.qgraph)
     predictions = []
-    for path in images:
-        sums = simulator.run(np.array(opened.preprocess.pixels(path))[np.newaxis])[0]
+    for name, pixels in pictures:
+        sums = simulator.run(pixels[np.newaxis])[0]
         best = top_k(sums[np.newaxis], count)[0]
-        predictions.append(Prediction(str(path), tuple((int(c), names[c] if names else None, int(sums[c])) for c in best)))
-    return SimulateResult(tuple(predictions))
+        predictions.append(Prediction(name, tuple((int(c), names[c] if names else None, int(sums[c])) for c in best)))
+        progress(len(predictions))
+    return tuple(predictions)
 
 
 def read_labels(path: Path, classes: int) -> tuple[str, ...]:

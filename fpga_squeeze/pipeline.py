@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.plan import FoldPlan
 from fpga_squeeze.hardware.search import Found, Goal, check_plan, search
 from fpga_squeeze.ir import Graph, has_caps
+from fpga_squeeze.load.arrays import array_set
 from fpga_squeeze.load.images import ImageSet, list_images, load_files
 from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
 from fpga_squeeze.load.preprocess import Preprocess
@@ -42,6 +43,8 @@ from fpga_squeeze.verify.source_check import check_source
 Pixels = NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
 """Called with (step, done, total); total 0 means "of unknown length"."""
+Calibration = str | Sequence[Path] | Pixels
+"""A folder of images or "random" by name; image files; or pictures in memory, uint8 (N, C, H, W) or (N, H, W, C)."""
 
 RANDOM = "random"
 RANDOM_IMAGES = 16
@@ -91,7 +94,7 @@ class Export:
 def export(
     model: Path,
     out: Path,
-    calibration: str | None,
+    calibration: Calibration | None,
     config: ExportConfig,
     force: bool = False,
     progress: Progress = no_progress,
@@ -99,7 +102,7 @@ def export(
     """The main job: a trained model becomes an output folder. Nothing is written unless every check passed.
 
     Args:
-        model: state dict, ONNX, torch.export program or TorchScript archive. `out`: output folder. `calibration`: folder of images, or "random" by name.
+        model: state dict, ONNX, torch.export program or TorchScript archive. `out`: output folder. `calibration`: see Calibration.
     Raises:
         InputError: bad model, images, options or output folder. CheckFailedError: over the memory budget or the device.
     """
@@ -137,12 +140,12 @@ def export(
     files["report/memory_budget.md"] = budget.to_markdown().encode()
     files["report/performance.json"] = _json(performance.to_json())
     files["report/resources.json"] = _json(resources.to_json())
-    files["report/layers.json"] = _json({"images": min(SQNR_IMAGES, len(images.files)), "layers": [row.to_json() for row in sqnr]})
+    files["report/layers.json"] = _json({"images": min(SQNR_IMAGES, len(images.pixels)), "layers": [row.to_json() for row in sqnr]})
     writer.write_project(out, files, _manifest_options(model, loaded, images, config), force)
     return ExportResult(loaded, qgraph, plan, budget, performance, resources, images, len(files) + 1, out)
 
 
-def quantize_model(model: Path, calibration: str | None, config: ExportConfig, progress: Progress = no_progress) -> Quantized:
+def quantize_model(model: Path, calibration: Calibration | None, config: ExportConfig, progress: Progress = no_progress) -> Quantized:
     """load -> check against the file's own network, where it holds one -> passes -> calibrate -> quantize.
 
     A model that prescribes its formats is quantized as it says; images then serve as test frames only.
@@ -154,7 +157,7 @@ def quantize_model(model: Path, calibration: str | None, config: ExportConfig, p
     graph = passes.lower(loaded.graph, loaded.preprocess)
     if loaded.prescribed is None and calibration is None:
         raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
-    images = _calibration_images(calibration or RANDOM, loaded.preprocess, progress)
+    images = _calibration_images(RANDOM if calibration is None else calibration, loaded.preprocess, progress)
     if loaded.source is not None:
         progress("check the import", 0, 0)
         checked = check_source(loaded.graph, loaded.source, loaded.preprocess, images.pixels)
@@ -254,7 +257,13 @@ def open_plan(opened: Export) -> FoldPlan:
     return folding.folding_from_json(text, opened.qgraph)
 
 
-def _calibration_images(calibration: str, preprocess: Preprocess, progress: Progress) -> ImageSet:
+def _calibration_images(calibration: Calibration, preprocess: Preprocess, progress: Progress) -> ImageSet:
+    if isinstance(calibration, np.ndarray):
+        return array_set(preprocess, calibration)
+    if not isinstance(calibration, str):
+        if not calibration:
+            raise InputError("calibration: image files were expected, the list is empty")
+        return load_files(tuple(calibration), preprocess, progress=lambda done, total: progress("read images", done, total))
     if calibration == RANDOM:
         rng = np.random.default_rng(0)
         shape = (RANDOM_IMAGES, preprocess.channels, preprocess.size, preprocess.size)

@@ -280,13 +280,14 @@ def train_folder_text(result: TrainResult) -> None:
     out.print(f"Model: {result.model} (fpga-squeeze export takes it); log and checkpoint beside it.")
 
 
-def demo(folder: Path) -> bool:
+def demo(folder: Path, as_json: bool = False) -> bool:
     """Export, evaluate, simulate and verify the embedded network; True when everything was equal."""
+    if as_json:
+        return _demo_json(folder)
     out = console()
     out.print("1. Export: the embedded digit network (a small SqueezeNet trained on real handwritten digits) becomes an accelerator.")
-    config = ExportConfig(golden_frames=DEMO_FRAMES, target_fps=DEMO_FPS)
     with terminal.progress_bars() as progress:
-        result = pipeline.export(embedded_model_path(), folder, str(embedded_images("calibration")), config, progress=progress)
+        result = _demo_export(folder, progress)
     export_text(result)
     out.print("\n2. Accuracy: float and fixed point on 100 digits that neither training nor calibration saw.")
     with terminal.progress_bars() as progress:
@@ -298,6 +299,27 @@ def demo(folder: Path) -> bool:
     verify_text(proof)
     if proof.ok:
         out.print(f"\nProven: the C++ in {folder / 'hls'} computes the very integers of the simulator, at every stage.")
-        out.print(f"Look next at {folder / 'hls/squeezenet.cpp'} (the dataflow graph) and {folder / 'report/memory_budget.md'} (every bit on chip).")
+        out.print(f"Open {demo_page(folder)}")
         out.print("Then try your own: fpga-squeeze export model.pt --calibration images/ -o out")
+    return proof.ok
+
+
+def demo_page(folder: Path) -> str:
+    """Which file to look at, and what is in it: the report page where there is one."""
+    if (folder / "report/report.html").is_file():
+        return f"{folder / 'report/report.html'} in a browser: size, speed, accuracy and proof on one page."
+    return f"{folder / 'report/memory_budget.md'} (every bit on chip) and {folder / 'hls/squeezenet.cpp'} (the dataflow graph)."
+
+
+def _demo_export(folder: Path, progress: pipeline.Progress) -> ExportResult:
+    config = ExportConfig(golden_frames=DEMO_FRAMES, target_fps=DEMO_FPS)
+    return pipeline.export(embedded_model_path(), folder, str(embedded_images("calibration")), config, progress=progress)
+
+
+def _demo_json(folder: Path) -> bool:
+    with terminal.progress_bars() as progress:
+        exported = export_json(_demo_export(folder, progress))
+        accuracy = jobs.evaluate(folder, embedded_images("test"), None, None, progress)
+        proof = jobs.verify(folder, VerifyOptions(hls=True), progress)
+    terminal.print_json({"ok": proof.ok, "export": exported, "accuracy": accuracy.to_json(), "verification": proof.to_json()})
     return proof.ok

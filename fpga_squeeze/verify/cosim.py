@@ -155,23 +155,27 @@ def run_rtl(
         command = [sys.executable, str(runner), "--sim", simulator, "--data", str(folder / "tb_data"), "--json", str(outcome), "--progress"]
         for option, value in (("--stalls", stalls), ("--build", build_dir), ("--rtl-dir", rtl_dir)):
             command += [option, str(value)] if value is not None else []
-        _run(command + (["--waves"] if waves else []), progress)
+        _run(command + (["--waves"] if waves else []), progress, (pixels.shape[0] + 1) * plan.interval_cycles)
         if not outcome.is_file():
             raise CheckFailedError(f"RTL simulation: {runner} wrote no outcome; run it by hand to see why")
         return _result(json.loads(outcome.read_text()))
 
 
-def _run(command: Sequence[str], progress: Progress | None) -> None:
-    """The runner in a process of its own, so that its environment and working folder are not ours."""
+def _run(command: Sequence[str], progress: Progress | None, cycles: int) -> None:
+    """The runner in a process of its own, so that its environment and working folder are not ours. `cycles`: about how many a run will take."""
     say = progress or (lambda _step, _done, _total: None)
     environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTEST_CURRENT_TEST")}
+    run, before = 1, 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as process:
         for line in process.stdout or ():
             words = line.split()
             if words[:1] == ["BUILD"]:
                 say("RTL build", 0, 0)
             elif words[:1] == ["PROGRESS"] and len(words) == 4:
-                say("RTL simulation", int(words[1]), int(words[2]))
+                now = int(words[3])
+                run, before = run + (now < before), now  # a new run of --stalls begins at cycle 0
+                name = "RTL simulation" if run == 1 else f"RTL simulation, run {run}"
+                say(f"{name}, cycles", now, now if words[1] == words[2] else max(cycles, now))
 
 
 def _result(outcome: dict[str, Any]) -> RtlResult:
