@@ -145,7 +145,7 @@ def verify(
 def evaluate(
     out: OutFolder,
     images: Annotated[Path, typer.Argument(metavar="DIR", help="Labelled images: class sub-folders, names that begin with the class index, or --labels.")],
-    labels: Annotated[Path | None, typer.Option("--labels", help="CSV with rows file,class-index.")] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="CSV with rows file,class-index; a .txt with one class name a line names the classes in the report.")] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Use the first N images only.")] = None,
     json_output: Json = False,
 ) -> None:
