@@ -252,7 +252,7 @@ def _page_files(quantized: Quantized, plan: FoldPlan) -> dict[str, bytes]:
     stats, count = (quantized.stats, len(images.pixels)) if quantized.stats else (observe(graph, images.pixels), min(OBSERVED_IMAGES, len(images.pixels)))
     return {
         "report/machine.json": _json(machine_report.machine_json(plan)),
-        "report/histograms.json": _json(histograms_json(graph, qgraph, stats, count)),
+        "report/histograms.json": _json(histograms_json(graph, qgraph, stats, count, random=not images.files)),
         "report/samples.json": _json(samples.samples_json(graph, qgraph, images.pixels[chosen], names, "calibration" if names else "random")),
     }
 

@@ -18,15 +18,15 @@ OBSERVED_IMAGES = 4
 """Images on which ranges are observed where calibration left no statistics."""
 
 
-def histograms_json(graph: Graph, qgraph: QuantGraph, stats: dict[str, TensorStats], images: int) -> dict[str, Any]:
+def histograms_json(graph: Graph, qgraph: QuantGraph, stats: dict[str, TensorStats], images: int, random: bool = False) -> dict[str, Any]:
     """The content of histograms.json.
 
-    {"images", "bins", "layers": [{"name", "kind", "weights": {...} or null, "activations": {...}}]}. `weights`: float weights in units of each
-    channel's own largest integer range, so that the format holds -1 to 1 (less a step); `activations`: real values, `format_low` to `format_high` being what the
-    format holds. Both: {"low", "high", "counts", "format_low", "format_high", "clipped"}; `clipped` is the share that lies outside.
+    {"images", "random", "bins", "layers": [{"name", "kind", "weights": {...} or null, "activations": {...}}]}. `weights`: float weights in units of each
+    channel's own largest integer range, so that the format holds -1 to 1 (less a step); `activations`: real values, of which the format holds `format_low`
+    to `format_high`. Both: {"low", "high", "counts", "format_low", "format_high", "clipped"}; `clipped` is the share that lies outside.
 
     Args:
-        graph: the equalized float graph. `stats`: of its tensors by node name, over `images` images.
+        graph: the equalized float graph. `stats`: of its tensors by node name, over `images` images. `random`: they are noise.
     """
     layers = []
     for n in qgraph.nodes[1:]:
@@ -37,7 +37,7 @@ def histograms_json(graph: Graph, qgraph: QuantGraph, stats: dict[str, TensorSta
         # The class sums are exact integers: nothing is rounded or clipped there.
         activations = _activations(known, limits) if known is not None and n.name != qgraph.output else None
         layers.append({"name": n.name, "kind": type(n.op).__name__.removeprefix("Q"), "weights": weights, "activations": activations})
-    return {"images": images, "bins": SHOWN_BINS, "layers": layers}
+    return {"images": images, "random": random, "bins": SHOWN_BINS, "layers": layers}
 
 
 def observe(graph: Graph, pixels: NDArray[np.uint8]) -> dict[str, TensorStats]:

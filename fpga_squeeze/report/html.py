@@ -81,7 +81,7 @@ def render(reports: dict[str, Any], options: Mapping[str, Any]) -> bytes:
         "slowest": slowest, "panels": panels(reports), "budget": budget_parts(memory), "blocks": block_rows(reports), "resource_names": NAMES,
         "memory_chart": Markup(html_charts.memory_chart(memory["rows"], stages)), "packing_chart": Markup(packing) if packing else None,
         "cycles_chart": Markup(html_charts.cycles_chart(machine["stages"], machine["interval_cycles"], slowest)),
-        "multipliers_chart": Markup(html_charts.multipliers_chart(engines)) if engines else None, "performance": performance,
+        "multipliers_chart": Markup(html_charts.multipliers_chart(engines)) if engines else None, "performance": performance, "engines": engines,
         "accuracy": reports["accuracy"], "sqnr_chart": Markup(html_charts.sqnr_chart(shown_layers(reports))), "layers": layer_rows(reports),
         "layer_images": (reports["accuracy"] or {}).get("count") or reports["layers"]["images"], "histogram_images": reports["histograms"]["images"],
         "matrix": matrix(reports["verification"], stages), "verification": reports["verification"], "samples": sample_cards(reports["samples"]),

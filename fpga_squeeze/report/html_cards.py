@@ -76,7 +76,8 @@ def speed(performance: dict[str, Any]) -> Card:
     if not performance["meets_target"]:
         return Card("Speed", "bad", "Misses the target", rate(best["fps"]), "frames/s", tuple(lines))
     verdict = f"Measured in {measured['simulator'].title()}" if measured else "Predicted, not measured"
-    return Card("Speed", "good" if measured else "part", verdict, rate(best["fps"]), "frames/s", tuple(lines), None if measured else "fpga-squeeze verify OUT --rtl")
+    command = None if measured else "fpga-squeeze verify OUT --rtl"
+    return Card("Speed", "good" if measured else "part", verdict, rate(best["fps"]), "frames/s", tuple(lines), command)
 
 
 def accuracy(measured: dict[str, Any] | None, layers: list[dict[str, Any]]) -> Card:
@@ -106,11 +107,13 @@ def proven(verification: dict[str, Any] | None, machine: dict[str, Any]) -> Card
     hls, rtl = "hls" in covered, bool(covered & {"verilator", "icarus"})
     lines = ["HLS C++ and RTL, every stage"]
     if not hls or not rtl:
-        lines = [f"{'HLS C++' if hls else 'RTL' if rtl else 'The simulators'}, every stage; {'RTL' if hls else 'HLS C++' if rtl else 'HLS C++ and RTL'} not run"]
+        done, missing = ("HLS C++", "RTL") if hls else ("RTL", "HLS C++") if rtl else ("The simulators", "HLS C++ and RTL")
+        lines = [f"{done}, every stage; {missing} not run"]
     lines.append(f"{count(len(checks))} checks of {count(len(ran))} implementations, up to {count(verification['frames'])} frames")
     if not verification["ok"]:
         first = next((f"{c['stage']} of {c['implementation']} differs" for c in checks if c["mismatches"]), None)
         reason = first or next(iter(verification["faults"]), "a check compared nothing")
         return Card("Proven", "bad", "Not equal", count(wrong), f"of {count(compared)} values differ", (reason, *lines))
     command = None if hls and rtl else f"fpga-squeeze verify OUT --{'rtl' if hls else 'hls'}" if hls or rtl else "fpga-squeeze verify OUT"
-    return Card("Proven", "good" if hls and rtl else "part", "Equal, bit by bit" if hls and rtl else "Equal as far as run", count(compared), "values compared, 0 differ", tuple(lines), command)
+    verdict = "Equal, bit by bit" if hls and rtl else "Equal as far as run"
+    return Card("Proven", "good" if hls and rtl else "part", verdict, count(compared), "values compared, 0 differ", tuple(lines), command)

@@ -1,4 +1,7 @@
-"""The page's charts: Vega-Lite drawn to SVG at export, so that the page needs no script to show them. Colours are the page's own variables, which follow the theme."""
+"""The page's charts: Vega-Lite, drawn to SVG at export, so that the page needs no script to show them.
+
+Colours are the page's own variables, which follow the theme.
+"""
 
 from __future__ import annotations
 
@@ -54,13 +57,13 @@ def packing_chart(rows: Sequence[dict[str, Any]], stages: Sequence[str]) -> str 
 def cycles_chart(stages: Sequence[dict[str, Any]], interval: int, bottleneck: str) -> str:
     """Cycles a frame of every stage against the interval that the slowest one sets."""
     data = [{"stage": s["name"], "cycles": s["cycles"], "slowest": s["name"] == bottleneck} for s in stages]
-    base = alt.Chart(alt.Data(values=data))
+    base = _chart(data)
     bars = base.mark_bar(cornerRadiusEnd=2).encode(
         y=_names([s["name"] for s in stages]),
         x=alt.X("cycles:Q", title="cycles a frame", axis=alt.Axis(tickCount=4, format="~s")),
         color=alt.condition(alt.datum.slowest, alt.value(_VARIABLES["accent"]), alt.value(_VARIABLES["bar"])),
     )
-    rule = alt.Chart(alt.Data(values=[{"interval": interval}])).mark_rule(color=_VARIABLES["accent"], strokeDash=[3, 3]).encode(x="interval:Q")
+    rule = _chart([{"interval": interval}]).mark_rule(color=_VARIABLES["accent"], strokeDash=[3, 3]).encode(x="interval:Q")
     return _svg(bars + rule)
 
 
@@ -80,7 +83,7 @@ def sqnr_chart(layers: Sequence[dict[str, Any]]) -> str:
     lowest = min(layer["sqnr_db"] for layer in layers)
     data = [{"layer": layer["name"], "SQNR, dB": layer["sqnr_db"], "lowest": layer["sqnr_db"] == lowest} for layer in layers]
     names = [layer["name"] for layer in layers]
-    bars = alt.Chart(alt.Data(values=data)).mark_bar(cornerRadiusEnd=2).encode(
+    bars = _chart(data).mark_bar(cornerRadiusEnd=2).encode(
         y=alt.Y("layer:N", title=None, sort=names),
         x=alt.X("SQNR, dB:Q", title="decibels", axis=alt.Axis(tickCount=4)),
         color=alt.condition(alt.datum.lowest, alt.value(_VARIABLES["accent"]), alt.value(_VARIABLES["bar"])),
@@ -89,12 +92,16 @@ def sqnr_chart(layers: Sequence[dict[str, Any]]) -> str:
 
 
 def _stacked(data: list[dict[str, Any]], stages: Sequence[str], field: str, title: str, kinds: list[str], colours: list[str]) -> Any:
-    return alt.Chart(alt.Data(values=data)).mark_bar().encode(
+    return _chart(data).mark_bar().encode(
         y=_names(stages),
         x=alt.X(f"{field}:Q", title=title, axis=alt.Axis(tickCount=4, format="~s" if field == "kbit" else "")),
         color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=colours), legend=alt.Legend(orient="top", symbolType="square")),
         order=alt.Order("order:Q"),
     )  # fmt: skip
+
+
+def _chart(data: list[dict[str, Any]]) -> Any:
+    return alt.Chart(alt.InlineData(values=data))
 
 
 def _names(stages: Sequence[str]) -> Any:

@@ -20,7 +20,8 @@ def histogram_svg(body: dict[str, Any], unit: str) -> str:
     scale = WIDTH / (right - left)
     step = (high - low) / len(counts)
     top = log10(1 + max(counts)) or 1.0
-    inside, outside = [], []
+    inside: list[str] = []
+    outside: list[str] = []
     for i, n in enumerate(counts):
         if not n:
             continue

@@ -10,7 +10,7 @@ from fpga_squeeze.report.html_text import count
 COLUMNS = (
     ("reference", "Reference"), ("fast", "Fast simulator"), ("hls", "HLS C simulation"), ("verilator", "Verilator"), ("icarus", "Icarus"), ("onnx", "ONNX"),
 )  # fmt: skip
-NOT_RUN = {"hls": "--hls", "verilator": "--rtl --sim verilator", "icarus": "--rtl --sim icarus", "onnx": "--onnx"}
+NOT_RUN = {"hls": "--hls", "verilator": "--rtl", "icarus": "--rtl\n--sim icarus", "onnx": "--onnx"}
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def _note(key: str, entries: dict[str, Any], ran: bool) -> str:
     if key == "reference":
         return "defines every bit"
     if not ran:
-        return f"not run: verify OUT {NOT_RUN[key]}" if key in NOT_RUN else "not run"
+        return f"to run it:\nverify OUT {NOT_RUN[key]}" if key in NOT_RUN else "not run"
     if key == "fast":
-        return "against the reference, one frame"
+        return "against the reference,\n1 frame"
     entry = entries.get(key, {})
     frames = entry.get("frames")
     stalls = (entry.get("options") or {}).get("stalls")
@@ -83,7 +83,9 @@ def _cell(cells: dict[tuple[str, str], dict[str, Any]], stage: str, key: str, ra
     if not check["compared"]:
         return Cell("bad", "0 compared", "nothing came out")
     if check["mismatches"]:
-        first = check.get("first_difference")
-        note = f"the first at frame {first['frame']}, channel {first['channel']}, y {first['y']}, x {first['x']}: {first['expected']} expected, {first['got']} got" if first else ""
+        note = ""
+        if first := check.get("first_difference"):
+            where = f"frame {first['frame']}, channel {first['channel']}, y {first['y']}, x {first['x']}"
+            note = f"the first at {where}: {first['expected']} expected, {first['got']} got"
         return Cell("bad", f"{count(check['mismatches'])} of {count(check['compared'])} differ", note)
     return Cell("good", count(check["compared"]), "values compared, all equal")

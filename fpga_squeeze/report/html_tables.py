@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
-
 from fpga_squeeze.hardware.search import NAMES
 from fpga_squeeze.report.html_charts import KINDS
 from fpga_squeeze.report.html_text import count, percent, size
@@ -56,7 +54,8 @@ class Sample:
 
     file: str
     truth: str
-    thumbnail: Markup
+    thumbnail: str
+    tiny: bool
     float_side: tuple[Guess, ...]
     fixed_side: tuple[Guess, ...]
     agrees: bool
@@ -74,7 +73,9 @@ def budget_parts(memory: dict[str, Any]) -> tuple[Part, ...]:
     """memory_budget.json by kind."""
     total, budget = max(1, memory["total_bytes"]), memory["budget_bytes"]
     return tuple(
-        Part(KINDS[kind], VARIABLES[kind], size(n), percent(n / total), f"{100 * n / max(budget, total):.3f}") for kind, n in memory["by_kind"].items()
+        Part(KINDS[kind], VARIABLES[kind], size(n), percent(n / total), f"{100 * n / max(budget, total):.3f}")
+        for kind in KINDS
+        for n in (memory["by_kind"][kind],)
     )
 
 
@@ -100,7 +101,7 @@ def block_rows(reports: dict[str, Any]) -> tuple[BlockRow, ...]:
 def sample_cards(body: dict[str, Any]) -> Samples:
     """samples.json for the page."""
     if body["source"] == "random":
-        return Samples("The formats were chosen on random pixels (--calibration random): there are no pictures to show, and accuracy is not to be expected.", ())
+        return Samples("The formats were chosen on random pixels (--calibration random): no pictures to show, no accuracy to expect.", ())
     spread = "Pictures spread evenly over the evaluated set, then up to two that float and fixed point see differently."
     note = spread if body["source"] == "evaluation" else "Pictures that the formats were calibrated on; fpga-squeeze evaluate shows labelled ones."
     images = []
@@ -109,7 +110,7 @@ def sample_cards(body: dict[str, Any]) -> Samples:
         truth = "" if known is None else _name(known, row["label"])
         sides = [tuple(_guess(entry, known) for entry in row[side]) for side in ("float", "fixed")]
         agrees = row["float"][0]["class"] == row["fixed"][0]["class"]
-        images.append(Sample(row["file"], truth, Markup(row["thumbnail"]), sides[0], sides[1], agrees))
+        images.append(Sample(row["file"], truth, row["thumbnail"], row["thumbnail"].startswith("data:image/png"), sides[0], sides[1], agrees))
     return Samples(note, tuple(images))
 
 
@@ -121,11 +122,11 @@ def configuration(options: Mapping[str, Any], reports: dict[str, Any]) -> tuple[
     widths = sorted({e["weight_bits"] for s in reports["machine"]["stages"] for e in s["engines"]})
     if len(widths) > 1:
         bits = f"{'/'.join(str(w) for w in widths)} bit weights, {config.get('act_bits', '?')} bit activations"
-    images = options.get("calibration_images")
+    calibrated = "random pixels" if reports["histograms"]["random"] else f"{count(options.get('calibration_images'))} images"
     rows = [
         ("Network", str(config.get("arch", "?"))), ("Classes", count(options.get("classes"))), ("Numbers", bits),
         ("Device", f"{device['name']} ({device['part']})" if device and device["part"] != device["name"] else device["name"] if device else "none named"),
-        ("Clock", f"{reports['machine']['clock_mhz']:g} MHz"), ("Calibration", "random pixels" if reports["samples"]["source"] == "random" else f"{count(images)} images"),
+        ("Clock", f"{reports['machine']['clock_mhz']:g} MHz"), ("Calibration", calibrated),
     ]  # fmt: skip
     return tuple(rows)
 

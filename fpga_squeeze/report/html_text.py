@@ -67,7 +67,7 @@ def number_format(fmt: dict[str, int | bool]) -> str:
     """A tensor format: width, sign and fraction bits.
 
     >>> number_format({"bits": 8, "frac": 5, "signed": False})
-    'uint8 · 2^-5'
+    'uint8 · 2⁻⁵'
     """
-    power = -int(fmt["frac"])
-    return f"{'int' if fmt['signed'] else 'uint'}{fmt['bits']} · " + (f"2^{power}" if power else "1")
+    power = str(-int(fmt["frac"])).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{'int' if fmt['signed'] else 'uint'}{fmt['bits']} · 2{power}"

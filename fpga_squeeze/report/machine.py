@@ -12,7 +12,7 @@ from fpga_squeeze.hardware.plan import Engine, FoldPlan, Link, Stage
 def machine_json(plan: FoldPlan) -> dict[str, Any]:
     """{"clock_mhz", "interval_cycles", "stages": [...], "links": [...]}.
 
-    A link that is no neighbour's (a bypass) has "side": true; its ends are the stage whose stream is forked and the addition. Depths are in beats of `out_lanes`.
+    A link that is no neighbour's (a bypass) has "side": true; its ends are the stage whose stream is forked and the addition. Depths: beats of `out_lanes`.
     """
     # Plans with additions keep the links around them apart from the chain.
     bypasses: tuple[Link, ...] = getattr(plan, "bypasses", ())

@@ -40,7 +40,9 @@ def samples_json(
     graph: Graph, qgraph: QuantGraph, pixels: NDArray[np.uint8], files: Sequence[str], source: str,
     truth: Sequence[int | None] = (), names: Sequence[str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """{"source", "images": [{"file", "class", "label", "thumbnail", "float": [...], "fixed": [...]}]}; entries {"class", "label", "probability"}, fixed with "sum".
+    """{"source", "images": [{"file", "class", "label", "thumbnail", "float": [...], "fixed": [...]}]}.
+
+    Entries of a side: {"class", "label", "probability"}, on the fixed side "sum" too.
 
     Probabilities are the softmax of the class scores: of the float means, and of the machine's exact sums as the numbers they stand for.
 

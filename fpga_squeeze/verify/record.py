@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-def merged(old: Mapping[str, Any] | None, new: Mapping[str, Any], ran: Iterable[str], manifest: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def merged(
+    old: Mapping[str, Any] | None, new: Mapping[str, Any], ran: Iterable[str], manifest: str, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The record after a run.
 
     The shape of one run (`Verification.to_json`) with every implementation's latest checks, and beside it "manifest_sha256" and
@@ -14,7 +16,8 @@ def merged(old: Mapping[str, Any] | None, new: Mapping[str, Any], ran: Iterable[
 
     Args:
         old: the record so far; ignored when it is of another export. `new`: the run as JSON.
-        ran: implementations that the run started, also those that gave no row: their earlier results are stale. `manifest`: digest of the export's manifest.json.
+        ran: implementations that the run started, also those that gave no row: their earlier results are stale.
+        manifest: digest of the export's manifest.json.
         options: what the run was told, such as a stall profile.
     """
     same = old is not None and old.get("manifest_sha256") == manifest and isinstance(old.get("implementations"), dict)
