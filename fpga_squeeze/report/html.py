@@ -20,7 +20,7 @@ from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware.search import NAMES
 from fpga_squeeze.report import html_charts, html_text
 from fpga_squeeze.report.html_cards import cards
-from fpga_squeeze.report.html_layers import layer_rows, shown_layers
+from fpga_squeeze.report.html_layers import layer_rows, shown_layers, weakest
 from fpga_squeeze.report.html_matrix import matrix
 from fpga_squeeze.report.html_pipeline import NARROW, WIDE, pipeline_svg
 from fpga_squeeze.report.html_stage import bottleneck_stage, panels
@@ -74,6 +74,7 @@ def render(reports: dict[str, Any], options: Mapping[str, Any]) -> bytes:
     slowest = bottleneck_stage(performance)
     stages = [s["name"] for s in machine["stages"]]
     engines = [s for s in performance["stages"] if s["multipliers"]]
+    layers = layer_rows(reports)
     packing = html_charts.packing_chart(memory["rows"], stages)
     context = {
         "title": str(options.get("model", "model")), "about": configuration(options, reports), "cards": cards(reports), "machine": machine,
@@ -82,7 +83,7 @@ def render(reports: dict[str, Any], options: Mapping[str, Any]) -> bytes:
         "memory_chart": Markup(html_charts.memory_chart(memory["rows"], stages)), "packing_chart": Markup(packing) if packing else None,
         "cycles_chart": Markup(html_charts.cycles_chart(machine["stages"], machine["interval_cycles"], slowest)),
         "multipliers_chart": Markup(html_charts.multipliers_chart(engines)) if engines else None, "performance": performance, "engines": engines,
-        "accuracy": reports["accuracy"], "sqnr_chart": Markup(html_charts.sqnr_chart(shown_layers(reports))), "layers": layer_rows(reports),
+        "accuracy": reports["accuracy"], "sqnr_chart": Markup(html_charts.sqnr_chart(shown_layers(reports))), "layers": layers, "weakest": weakest(layers),
         "layer_images": (reports["accuracy"] or {}).get("count") or reports["layers"]["images"], "histogram_images": reports["histograms"]["images"],
         "matrix": matrix(reports["verification"], stages), "verification": reports["verification"], "samples": sample_cards(reports["samples"]),
         "assumptions": list(options.get("assumptions", [])),

@@ -87,7 +87,7 @@ def accuracy(measured: dict[str, Any] | None, layers: list[dict[str, Any]]) -> C
     if measured is None:
         return Card("Accuracy", "none", "Not measured", "–", "top-1, no labelled images yet", noise, "fpga-squeeze evaluate OUT IMAGES")
     lost = measured["float"]["top1"] - measured["fixed"]["top1"]
-    verdict = "As good as float" if abs(lost) < 1e-9 else f"{abs(lost):.1f} points {'below' if lost > 0 else 'above'} float"
+    verdict = "Top-1 equal to float" if abs(lost) < 1e-9 else f"{abs(lost):.1f} points {'below' if lost > 0 else 'above'} float"
     lines = (
         f"Float {measured['float']['top1']:.1f}%; top-5 {measured['fixed']['top5']:.1f}% against {measured['float']['top5']:.1f}%",
         f"Same class as float on {measured['agreement_top1']:.1f}% of {count(measured['count'])} images", *noise,
@@ -105,11 +105,12 @@ def proven(verification: dict[str, Any] | None, machine: dict[str, Any]) -> Card
     stages = {s["name"] for s in machine["stages"]}
     covered = {name for name in ran if stages <= {c["stage"] for c in checks if c["implementation"] == name}}
     hls, rtl = "hls" in covered, bool(covered & {"verilator", "icarus"})
+    frames = verification["frames"]
     lines = ["HLS C++ and RTL, every stage"]
     if not hls or not rtl:
         done, missing = ("HLS C++", "RTL") if hls else ("RTL", "HLS C++") if rtl else ("The simulators", "HLS C++ and RTL")
         lines = [f"{done}, every stage; {missing} not run"]
-    lines.append(f"{count(len(checks))} checks of {count(len(ran))} implementations, up to {count(verification['frames'])} frames")
+    lines.append(f"{count(len(checks))} checks of {count(len(ran))} implementations on {frames} frame{'' if frames == 1 else 's'}")
     if not verification["ok"]:
         first = next((f"{c['stage']} of {c['implementation']} differs" for c in checks if c["mismatches"]), None)
         reason = first or next(iter(verification["faults"]), "a check compared nothing")

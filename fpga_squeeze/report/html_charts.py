@@ -22,6 +22,7 @@ _VARIABLES = {
     "ink": "#010101", "muted": "#010102", "line": "#010103", "weights": "#020201", "bias": "#020202", "buffers": "#020203", "fifos": "#020204",
     "accent": "#020205", "loss": "#020206", "bar": "#020207",
 }  # fmt: skip
+_TICKS = ",~r"
 _FONT = "Liberation Sans"
 """Comes with vl-convert: the same text widths, and so the same bytes, on every machine."""
 
@@ -51,7 +52,8 @@ def packing_chart(rows: Sequence[dict[str, Any]], stages: Sequence[str]) -> str 
                 data.append({"stage": stage, "kind": kind, "order": i, "kbit": round(bits / 1000, 3)})
     if not data:
         return None
-    return _svg(_stacked(data, stages, "kbit", "kilobits in block memories", ["data", "packing loss"], [_VARIABLES["accent"], _VARIABLES["loss"]]))
+    colours = [_VARIABLES["accent"], _VARIABLES["loss"]]
+    return _svg(_stacked(data, stages, "kbit", "kilobits in block memories", ["data", "packing loss"], colours))
 
 
 def cycles_chart(stages: Sequence[dict[str, Any]], interval: int, bottleneck: str) -> str:
@@ -60,7 +62,7 @@ def cycles_chart(stages: Sequence[dict[str, Any]], interval: int, bottleneck: st
     base = _chart(data)
     bars = base.mark_bar(cornerRadiusEnd=2).encode(
         y=_names([s["name"] for s in stages]),
-        x=alt.X("cycles:Q", title="cycles a frame", axis=alt.Axis(tickCount=4, format="~s")),
+        x=alt.X("cycles:Q", stack=None, title="cycles a frame", axis=alt.Axis(tickCount=3, format=_TICKS)),
         color=alt.condition(alt.datum.slowest, alt.value(_VARIABLES["accent"]), alt.value(_VARIABLES["bar"])),
     )
     rule = _chart([{"interval": interval}]).mark_rule(color=_VARIABLES["accent"], strokeDash=[3, 3]).encode(x="interval:Q")
@@ -85,7 +87,7 @@ def sqnr_chart(layers: Sequence[dict[str, Any]]) -> str:
     names = [layer["name"] for layer in layers]
     bars = _chart(data).mark_bar(cornerRadiusEnd=2).encode(
         y=alt.Y("layer:N", title=None, sort=names),
-        x=alt.X("SQNR, dB:Q", title="decibels", axis=alt.Axis(tickCount=4)),
+        x=alt.X("SQNR, dB:Q", stack=None, title="decibels", axis=alt.Axis(tickCount=4)),
         color=alt.condition(alt.datum.lowest, alt.value(_VARIABLES["accent"]), alt.value(_VARIABLES["bar"])),
     )  # fmt: skip
     return _svg(bars)
@@ -94,7 +96,7 @@ def sqnr_chart(layers: Sequence[dict[str, Any]]) -> str:
 def _stacked(data: list[dict[str, Any]], stages: Sequence[str], field: str, title: str, kinds: list[str], colours: list[str]) -> Any:
     return _chart(data).mark_bar().encode(
         y=_names(stages),
-        x=alt.X(f"{field}:Q", title=title, axis=alt.Axis(tickCount=4, format="~s" if field == "kbit" else "")),
+        x=alt.X(f"{field}:Q", title=title, axis=alt.Axis(tickCount=4, format=_TICKS)),
         color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=colours), legend=alt.Legend(orient="top", symbolType="square")),
         order=alt.Order("order:Q"),
     )  # fmt: skip
@@ -110,6 +112,7 @@ def _names(stages: Sequence[str]) -> Any:
 
 def _svg(chart: Any) -> str:
     """The chart as SVG without a size of its own beyond its viewBox, in the page's font and colours."""
+    # No mark is clipped: Vega numbers clip paths over the life of the process, and the bytes would not repeat.
     styled = (
         chart.properties(width=WIDTH, height=alt.Step(STEP))
         .configure(font=_FONT, background="transparent", padding=2)

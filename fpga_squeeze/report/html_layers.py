@@ -36,6 +36,11 @@ def shown_layers(reports: dict[str, Any]) -> list[dict[str, Any]]:
     return [row for row in source if row["kind"] in SHOWN_KINDS]
 
 
+def weakest(rows: tuple[LayerRow, ...], wanted: int = 4) -> tuple[LayerRow, ...]:
+    """The rows of lowest signal-to-noise ratio, lowest first."""
+    return tuple(sorted(rows, key=lambda row: float(row.sqnr))[:wanted])
+
+
 def layer_rows(reports: dict[str, Any]) -> tuple[LayerRow, ...]:
     """Every layer that rounds, in stream order."""
     rows = shown_layers(reports)
@@ -48,7 +53,7 @@ def layer_rows(reports: dict[str, Any]) -> tuple[LayerRow, ...]:
         weights, activations = h.get("weights"), h.get("activations")
         engine = engines.get(row["name"])
         found.append(LayerRow(
-            row["name"], slug(row["name"]), f"{row['sqnr_db']:.1f}", f"int{engine['weight_bits']}, a scale a channel" if engine else "",
+            row["name"], slug(row["name"]), f"{row['sqnr_db']:.1f}", f"int{engine['weight_bits']} per channel" if engine else "",
             number_format(row), Markup(histogram_svg(weights, "weights, in units of the format's range,")) if weights else None,
             percent(weights["clipped"], 2) if weights else "", Markup(histogram_svg(activations, "activations")) if activations else None,
             percent(activations["clipped"], 2) if activations else "", row["sqnr_db"] == lowest,

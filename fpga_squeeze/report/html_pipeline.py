@@ -28,7 +28,7 @@ class Layout:
         return 6 + column * (self.box_w + self.gap_x), 22 + row * (self.box_h + self.gap_y)
 
 
-WIDE = Layout(columns=6, box_w=120, box_h=74, gap_x=70, gap_y=58)
+WIDE = Layout(columns=6, box_w=118, box_h=74, gap_x=76, gap_y=58)
 NARROW = Layout(columns=2, box_w=128, box_h=74, gap_x=76, gap_y=58)
 
 

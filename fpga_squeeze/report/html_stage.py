@@ -94,7 +94,7 @@ def _links(name: str, reports: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
     rows = []
     for link in side_links(reports["machine"]["links"], name):
         mark = marks.get(link["name"])
-        filled = f"{count(mark['high_water'])} of {count(mark['depth'])}" if mark else "not measured"
+        filled = f"{count(mark['high_water'])} of {count(mark['depth'])}" if mark else "–"
         ends = f"{link['producer']} → {link['consumer']}" + (" (bypass)" if link["side"] else "")
         rows.append((ends, shape(link["shape"]), f"{link['out_lanes']} × {link['format']['bits']} bit", count(link["depth"]), filled))
     return tuple(rows)
