@@ -171,7 +171,8 @@ def _number(group: str, label: str, a: float | None, b: float | None, show: Any,
     levels = (a / largest, b / largest) if largest > 0 else (0.0, 0.0)
     if a == b:
         return Row(group, label, texts[0], texts[1], "", "", levels)
-    # Percentages differ by points, everything else by a share.
-    difference = f"{b - a:+.1f} points" if texts[0].endswith("%") else f"{'+' if b > a else '−'}{percent(abs(b - a) / a)}" if a else f"+{show(b)}"
+    # Percentages differ by points, decibels by decibels, everything else by a share.
+    unit = "points" if texts[0].endswith("%") else "dB" if label.endswith("dB") else ""
+    difference = f"{b - a:+.1f} {unit}".replace("-", "−") if unit else f"{'+' if b > a else '−'}{percent(abs(b - a) / a)}" if a else f"+{show(b)}"
     better = "" if lower is None else "b" if (b < a) == lower else "a"
     return Row(group, label, texts[0], texts[1], difference, better, levels)

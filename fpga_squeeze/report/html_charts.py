@@ -5,6 +5,7 @@ Colours are the page's own variables, which follow the theme.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def memory_chart(rows: Sequence[dict[str, Any]], stages: Sequence[str]) -> str:
     for row in rows:
         sums[row["stage"], row["kind"]] = sums.get((row["stage"], row["kind"]), 0) + row["bits"]
     data = [
-        {"stage": stage, "kind": KINDS[kind], "order": i, "kB": round(sums[stage, kind] / 8000, 3)}
+        {"stage": stage, "kind": KINDS[kind], "order": i, "kB": round(sums[stage, kind] / 8000, 2)}
         for stage in stages
         for i, kind in enumerate(KINDS)
         if sums.get((stage, kind))
@@ -49,7 +50,7 @@ def packing_chart(rows: Sequence[dict[str, Any]], stages: Sequence[str]) -> str 
         own = [r for r in rows if r["stage"] == stage and (r["bram18"] or r["uram"])]
         for i, (kind, bits) in enumerate((("data", sum(r["bits"] for r in own)), ("packing loss", sum(r["packing_loss_bits"] for r in own)))):
             if bits:
-                data.append({"stage": stage, "kind": kind, "order": i, "kbit": round(bits / 1000, 3)})
+                data.append({"stage": stage, "kind": kind, "order": i, "kbit": round(bits / 1000, 2)})
     if not data:
         return None
     colours = [_VARIABLES["accent"], _VARIABLES["loss"]]
@@ -129,4 +130,5 @@ def _svg(chart: Any) -> str:
         text = text.replace(f'"{colour}"', f'"var(--{name})"')
     width, height = text.split('viewBox="0 0 ', 1)[1].split('"', 1)[0].split()
     text = text.replace(f' font-family="{_FONT}"', "").replace(f' width="{width}" height="{height}" viewBox', f' style="max-width:{width}px" viewBox', 1)
+    text = re.sub(r"\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), text)
     return text.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "").replace(' xmlns="http://www.w3.org/2000/svg"', "").replace(' version="1.1"', "")

@@ -6,7 +6,7 @@ from html import escape
 from math import log10
 from typing import Any
 
-WIDTH, HEIGHT, BASE = 232, 64, 46
+WIDTH, HEIGHT, BASE = 170, 66, 44
 
 
 def histogram_svg(body: dict[str, Any], unit: str) -> str:
@@ -25,19 +25,19 @@ def histogram_svg(body: dict[str, Any], unit: str) -> str:
     for i, n in enumerate(counts):
         if not n:
             continue
-        x0, x1 = (low + i * step - left) * scale, (low + (i + 1) * step - left) * scale
-        height = max(1.0, BASE * log10(1 + n) / top)
-        bar = f"M{x0:.1f},{BASE + 2}v{-height:.1f}h{max(0.6, x1 - x0 - 0.4):.1f}v{height:.1f}z"
         middle = low + (i + 0.5) * step
-        (inside if ends[0] <= middle <= ends[1] else outside).append(bar)
+        height = max(1.0, BASE * log10(1 + n) / top)
+        (inside if ends[0] <= middle <= ends[1] else outside).append(f"M{(middle - left) * scale:.1f},{BASE + 2}v{-height:.1f}")
     marks = [
         f'<path class="limit" d="M{(end - left) * scale:.1f},0V{BASE + 6}"/>'
         for end in ends
         if left <= end <= right and (end != 0.0 or low < 0.0)
     ]
+    width = f"{max(0.8, step * scale - 0.4):.1f}"
     label = f"{unit} from {low:.4g} to {high:.4g}; the format holds {ends[0]:.4g} to {ends[1]:.4g}; {100 * body['clipped']:.3f}% outside"
     return (
         f'<svg class="hist" viewBox="-2 0 {WIDTH + 4} {HEIGHT}" role="img" aria-label="{escape(label)}"><title>{escape(label)}</title>'
-        f'<path class="axis" d="M0,{BASE + 2.5}H{WIDTH}"/><path class="in" d="{"".join(inside)}"/><path class="out" d="{"".join(outside)}"/>{"".join(marks)}'
+        f'<path class="axis" d="M0,{BASE + 2.5}H{WIDTH}"/><path class="in" stroke-width="{width}" d="{"".join(inside)}"/>'
+        f'<path class="out" stroke-width="{width}" d="{"".join(outside)}"/>{"".join(marks)}'
         f'<text x="0" y="{HEIGHT - 3}">{left:.4g}</text><text x="{WIDTH}" y="{HEIGHT - 3}" text-anchor="end">{right:.4g}</text></svg>'
     )

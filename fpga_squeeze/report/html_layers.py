@@ -53,7 +53,7 @@ def layer_rows(reports: dict[str, Any]) -> tuple[LayerRow, ...]:
         weights, activations = h.get("weights"), h.get("activations")
         engine = engines.get(row["name"])
         found.append(LayerRow(
-            row["name"], slug(row["name"]), f"{row['sqnr_db']:.1f}", f"int{engine['weight_bits']} per channel" if engine else "",
+            row["name"], slug(row["name"]), f"{row['sqnr_db']:.1f}", f"int{engine['weight_bits']}" if engine else "",
             number_format(row), Markup(histogram_svg(weights, "weights, in units of the format's range,")) if weights else None,
             percent(weights["clipped"], 2) if weights else "", Markup(histogram_svg(activations, "activations")) if activations else None,
             percent(activations["clipped"], 2) if activations else "", row["sqnr_db"] == lowest,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
 from fpga_squeeze.report.html_text import count, shape, slug
 
+MARGIN = 12
+LANE = 34
+"""Height above a row at which side links run."""
 ENDS = {"s_axis": "pixels in", "m_axis": "class sums out"}
 
 
@@ -25,7 +28,7 @@ class Layout:
     def position(self, index: int) -> tuple[int, int]:
         """Top left corner of a box; rows are read like text."""
         row, column = divmod(index, self.columns)
-        return 6 + column * (self.box_w + self.gap_x), 22 + row * (self.box_h + self.gap_y)
+        return MARGIN + column * (self.box_w + self.gap_x), 22 + row * (self.box_h + self.gap_y)
 
 
 WIDE = Layout(columns=6, box_w=118, box_h=74, gap_x=76, gap_y=58)
@@ -35,10 +38,12 @@ NARROW = Layout(columns=2, box_w=128, box_h=74, gap_x=76, gap_y=58)
 def pipeline_svg(machine: dict[str, Any], bottleneck_stage: str, layout: Layout) -> str:
     """The picture of machine.json. Every box is a link to #stage-NAME."""
     stages: list[dict[str, Any]] = machine["stages"]
+    if any(link["side"] for link in machine["links"]):
+        layout = replace(layout, gap_y=layout.gap_y + LANE)  # a lane of their own
     order = ["s_axis", *(s["name"] for s in stages), "m_axis"]
     at = {name: layout.position(i) for i, name in enumerate(order)}
     rows = -(-len(order) // layout.columns)
-    width = 12 + layout.columns * layout.box_w + (layout.columns - 1) * layout.gap_x
+    width = 2 * MARGIN + layout.columns * layout.box_w + (layout.columns - 1) * layout.gap_x
     height = 22 + rows * (layout.box_h + layout.gap_y) - layout.gap_y + 8
     parts = [
         f'<svg class="pipeline" viewBox="0 0 {width} {height}" style="max-width:{width}px" role="group" aria-label="Pipeline of {len(stages)} stages">'
@@ -92,7 +97,7 @@ def _link(link: dict[str, Any], at: dict[str, tuple[int, int]], layout: Layout) 
         path, text_x, text_y = f"M{right},{middle}H{x1 - 7}", (right + x1) / 2 - 2, middle
         head = _head(x1 - 1, middle, 0)
     else:
-        gutter = y0 + layout.box_h + layout.gap_y / 2 - 4
+        gutter = y0 + layout.box_h + 25
         bottom, top = y0 + layout.box_h, y1
         out, into = x0 + layout.box_w / 2, x1 + layout.box_w / 2
         path = f"M{out},{bottom}V{gutter - 8}Q{out},{gutter} {out - 8},{gutter}H{into + 8}Q{into},{gutter} {into},{gutter + 8}V{top - 7}"
@@ -104,22 +109,20 @@ def _link(link: dict[str, Any], at: dict[str, tuple[int, int]], layout: Layout) 
 
 
 def _arc(link: dict[str, Any], at: dict[str, tuple[int, int]], layout: Layout) -> str:
-    """A side link: over the boxes between its ends; from row to row as a curve on the left of both."""
+    """A side link. In one row an arc over the boxes between its ends; to the next row through the lower lane of the gutter; further down along the margin."""
     (x0, y0), (x1, y1) = at[link["producer"]], at[link["consumer"]]
+    start, end, bottom, lane = x0 + layout.box_w * 0.75, x1 + layout.box_w * 0.25, y0 + layout.box_h, y1 - LANE
     if y0 == y1:
-        start, end = x0 + layout.box_w * 0.75, x1 + layout.box_w * 0.25
-        lift = y0 - 34
-        path = f"M{start},{y0}C{start},{lift} {end},{lift} {end},{y0 - 7}"
-        head, words = _head(end, y0 - 1, 90), (f"{link['width_bits']} bit · {link['depth']} deep", (start + end) / 2, y0 - 29)
+        path, x = f"M{start},{y0}C{start},{y0 - 36} {end},{y0 - 36} {end},{y0 - 7}", (start + end) / 2
+        lane = y0 - 27
+    elif y1 - y0 == layout.box_h + layout.gap_y:
+        path, x = f"M{start},{bottom}V{lane}H{end}V{y1 - 7}", end + 58 if start >= end else end - 58
     else:
-        start, end = x0 + layout.box_w * 0.75, x1 + layout.box_w * 0.25
-        bottom = y0 + layout.box_h
-        path = f"M{start},{bottom}C{start},{bottom + layout.gap_y} {end},{y1 - layout.gap_y} {end},{y1 - 7}"
-        head, words = _head(end, y1 - 1, 90), (f"{link['width_bits']} bit · {link['depth']} deep", end + 8, y1 - 26)
-    text, x, y = words
+        path, x = f"M{start},{bottom}V{bottom + 12}H{MARGIN / 3:g}V{lane}H{end}V{y1 - 7}", end + 58
+    text = f"{link['width_bits']} bit · {count(link['depth'])} deep"
     return (
-        f'<g class="link side"><title>{escape(_spoken(link))}</title><path d="{path}"/>{head}'
-        f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="middle">{text}</text></g>'
+        f'<g class="link side"><title>{escape(_spoken(link))}</title><path d="{path}"/>{_head(end, y1 - 1, 90)}'
+        f'<text x="{x:.0f}" y="{lane - 5}" text-anchor="middle">{text}</text></g>'
     )
 
 
