@@ -154,7 +154,7 @@ def verify(
 def evaluate(
     out: OutFolder,
     images: Annotated[Path, typer.Argument(metavar="DIR", help="Labelled images: class sub-folders, names that begin with the class index, or --labels.")],
-    labels: Annotated[Path | None, typer.Option("--labels", help="CSV with rows file,class-index.")] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="CSV with rows file,class-index; or .txt with a class name a line, for the report.")] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Use the first N images only.")] = None,
     json_output: Json = False,
 ) -> None:
@@ -188,6 +188,31 @@ def report(out: OutFolder, json_output: Json = False) -> None:
         terminal.print_json(body)
     else:
         show.report_text(out, body)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="OUT1", help="Folder written by `fpga-squeeze export`.")],
+    second: Annotated[Path, typer.Argument(metavar="OUT2", help="Another one.")],
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write the comparison as a page of its own.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Two exports side by side: bits, size, speed, accuracy, resources, what was verified.
+
+    Example: fpga-squeeze compare out8 out6 --html compare.html
+    """
+    from fpga_squeeze import terminal
+    from fpga_squeeze.compare_text import compare_text
+    from fpga_squeeze.report import compare as job
+    from fpga_squeeze.report.html_compare import write_page
+
+    result = job.compare(first, second)
+    if html is not None:
+        write_page(html, result)
+    if json_output:
+        terminal.print_json(result.to_json())
+    else:
+        compare_text(result)
 
 
 @app.command()

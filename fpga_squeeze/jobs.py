@@ -16,7 +16,7 @@ from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware.devices import find_device
 from fpga_squeeze.load.images import labelled, load_files
 from fpga_squeeze.pipeline import Export, Progress, no_progress
-from fpga_squeeze.report import whatif
+from fpga_squeeze.report import html, samples, whatif
 from fpga_squeeze.report.performance import measured
 from fpga_squeeze.report.whatif import WhatIf
 from fpga_squeeze.simulate.evaluate import EvaluationResult, LayerSqnr, count_hits, layer_sqnr, merge, top_k
@@ -24,10 +24,12 @@ from fpga_squeeze.simulate.fast import FastSimulator
 from fpga_squeeze.synth.result import SynthResult
 from fpga_squeeze.synth.run import synth_export
 from fpga_squeeze.verify.checks import Verification, VerifyOptions, verify_export
+from fpga_squeeze.verify.record import merged
 
 if TYPE_CHECKING:
     from fpga_squeeze.train.loop import TrainResult
 
+DIFFERING_SAMPLES = 2
 REPORTS = ("memory_budget", "resources", "performance", "layers", "accuracy", "verification", "synthesis")
 
 
@@ -129,17 +131,20 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
 
 
 def evaluate(out: Path, folder: Path, labels: Path | None, limit: int | None, progress: Progress = no_progress) -> EvaluationReport:
-    """Float and fixed accuracy on labelled images, shared out among torchrun's processes; the writer's is also written to report/accuracy.json.
+    """Float and fixed accuracy on labelled images, shared out among torchrun's processes; the writer's is also written to report/accuracy.json, a few
+    pictures to report/samples.json, and shown on the page.
 
-    Every process returns the same figures; the layers' ratios are the writer's alone.
+    Every process returns the same figures; the layers' ratios are the writer's alone. `labels`: a table of file,class-index; a .txt file instead holds
+    class names, one a line, for the page.
     """
     opened = pipeline.open_export(out)
     classes = opened.qgraph[opened.qgraph.output].shape[0]
-    samples = labelled(folder, labels)
-    wrong = [(p, c) for p, c in samples if not 0 <= c < classes]
+    names = read_labels(labels, classes) if labels is not None and labels.suffix.lower() == ".txt" else None
+    images = labelled(folder, None if names else labels)
+    wrong = [(p, c) for p, c in images if not 0 <= c < classes]
     if wrong:
         raise InputError(f"{wrong[0][0].name}: class {wrong[0][1]} was read from it, the network has classes 0 to {classes - 1}; check the labels")
-    chosen = samples[:limit]
+    chosen = images[:limit]
     with parallel.process_group() as group:
         mine = count_hits(
             opened.float_graph,
@@ -154,18 +159,54 @@ def evaluate(out: Path, folder: Path, labels: Path | None, limit: int | None, pr
     few = load_files(tuple(path for path, _ in chosen), opened.preprocess, pipeline.SQNR_IMAGES)
     report = EvaluationReport(result, layer_sqnr(opened.float_graph, opened.qgraph, few.pixels))
     writer.write_report(opened.out, "report/accuracy.json", report.to_json())
+    writer.write_report(opened.out, "report/samples.json", _samples(opened, images[:limit], result, names))
+    html.refresh(opened.out)
     return report
 
 
+def _samples(opened: Export, images: Sequence[tuple[Path, int]], result: EvaluationResult, names: tuple[str, ...] | None) -> dict[str, object]:
+    """Pictures spread over the set, and the first ones that float and fixed see differently."""
+    skipped = {file for file, _ in result.skipped}
+    good = [(path, label) for path, label in images if path.name not in skipped]
+    truth = dict(good)
+    chosen = [good[i][0] for i in samples.evenly_spread(len(good))]
+    chosen += [path for path in result.differing if path not in chosen][:DIFFERING_SAMPLES]
+    pixels = load_files(tuple(chosen), opened.preprocess).pixels
+    return samples.samples_json(
+        opened.float_graph, opened.qgraph, pixels, [p.name for p in chosen], "evaluation", [truth[p] for p in chosen], names
+    )
+
+
 def verify(out: Path, options: VerifyOptions, progress: Progress = no_progress) -> Verification:
-    """Every implementation against the golden simulator; also written to report/verification.json."""
+    """Every implementation against the golden simulator; also entered into report/verification.json, which keeps other implementations' latest results."""
     opened: Export = pipeline.open_export(out)
     result = verify_export(opened, options, progress)
-    writer.write_report(opened.out, "report/verification.json", result.to_json())
+    writer.write_report(opened.out, "report/verification.json", _record(opened, options, result))
     path = opened.out / "report/performance.json"
     if result.ok and result.rtl is not None and result.rtl.interval_cycles and options.rtl_dir is None and path.is_file():
         writer.write_report(opened.out, "report/performance.json", measured(_read_report(path), result.rtl.to_json()))
+    html.refresh(opened.out)
     return result
+
+
+def _record(opened: Export, options: VerifyOptions, result: Verification) -> dict[str, object]:
+    """verification.json after this run. Another machine behind the same ports (--rtl-dir) gets a column of its own."""
+    path = opened.out / "report/verification.json"
+    simulator = options.simulator if options.rtl_dir is None else f"{options.simulator} --rtl-dir"
+    new = result.to_json()
+    new["checks"] = [c | {"implementation": simulator} if c["implementation"] == options.simulator else c for c in _rows(new)]
+    if result.rtl is not None:
+        new["rtl"] = result.rtl.to_json() | {"simulator": simulator}
+    ran = ["fast"] + ["hls"] * (options.hls or not options.rtl) + [simulator] * (options.rtl or not options.hls)
+    try:
+        old = _read_report(path) if path.is_file() else None
+    except InputError:
+        old = None  # damaged: this run's results are worth more than the old ones
+    return merged(old, new, ran, writer.digest((opened.out / writer.MANIFEST).read_bytes()), {"stalls": options.stalls})
+
+
+def _rows(body: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(body["checks"])
 
 
 def what_if(out: Path, rates: tuple[float, ...] | None, clock_mhz: float | None, utilisation: float, progress: Progress = no_progress) -> WhatIf:

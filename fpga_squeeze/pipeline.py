@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,13 @@ from fpga_squeeze.quantize.calibrate import calibrate
 from fpga_squeeze.quantize.prescribed import quantize_prescribed
 from fpga_squeeze.quantize.ptq import QuantOptions, quantize
 from fpga_squeeze.quantize.qgraph import QAdd, QConv, QuantGraph
+from fpga_squeeze.quantize.stats import TensorStats
 from fpga_squeeze.report import budget as budget_report
+from fpga_squeeze.report import html, samples
+from fpga_squeeze.report import machine as machine_report
 from fpga_squeeze.report import performance as performance_report
 from fpga_squeeze.report import resources as resources_report
+from fpga_squeeze.report.histograms import OBSERVED_IMAGES, histograms_json, observe
 from fpga_squeeze.simulate.evaluate import layer_sqnr
 from fpga_squeeze.simulate.fast import FastSimulator
 from fpga_squeeze.verify.source_check import check_source
@@ -73,12 +77,16 @@ class ExportResult:
 
 @dataclass(frozen=True, eq=False)
 class Quantized:
-    """A trained model in fixed point: `graph` is the float network it stands for, `images` what it was calibrated on."""
+    """A trained model in fixed point: `graph` is the float network it stands for, `images` what it was calibrated on.
+
+    `stats`: of the float tensors over those images by node name; empty where the formats were not chosen by calibration.
+    """
 
     loaded: LoadedModel
     graph: Graph
     qgraph: QuantGraph
     images: ImageSet
+    stats: dict[str, TensorStats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +149,11 @@ def export(
     files["report/performance.json"] = _json(performance.to_json())
     files["report/resources.json"] = _json(resources.to_json())
     files["report/layers.json"] = _json({"images": min(SQNR_IMAGES, len(images.pixels)), "layers": [row.to_json() for row in sqnr]})
-    writer.write_project(out, files, _manifest_options(model, loaded, images, config), force)
+    options = _manifest_options(model, loaded, images, config)
+    progress("report", 0, 0)
+    files.update(_page_files(quantized, plan))
+    files[html.PAGE] = html.render(html.from_files(files), options)
+    writer.write_project(out, files, options, force)
     return ExportResult(loaded, qgraph, plan, budget, performance, resources, images, len(files) + 1, out)
 
 
@@ -172,7 +184,7 @@ def quantize_model(model: Path, calibration: Calibration | None, config: ExportC
     progress("quantize", 0, 0)
     # The same function with equalized channels: what the fixed-point tensors are compared with.
     graph = calibrated.graph
-    return Quantized(loaded, graph, quantize(graph, calibrated, QuantOptions(config.weight_bits, config.act_bits, config.layer_bits)), images)
+    return Quantized(loaded, graph, quantize(graph, calibrated, QuantOptions(config.weight_bits, config.act_bits, config.layer_bits)), images, calibrated.stats)
 
 
 def _widths(qgraph: QuantGraph) -> dict[str, Any]:
@@ -288,6 +300,19 @@ def _model_files(graph: Graph, qgraph: QuantGraph, plan: FoldPlan, loaded: Loade
     resolved = replace(config, arch=loaded.arch, input_size=loaded.preprocess.size, preprocess="preprocess.json", folding=own)
     files["model/build.toml"] = resolved.to_toml().encode()
     return files
+
+
+def _page_files(quantized: Quantized, plan: FoldPlan) -> dict[str, bytes]:
+    """The reports that the page needs beside the others: the pipeline, histograms, sample pictures."""
+    graph, qgraph, images = quantized.graph, quantized.qgraph, quantized.images
+    chosen = samples.evenly_spread(len(images.files))
+    names = [images.files[i].name for i in chosen]
+    stats, count = (quantized.stats, len(images.pixels)) if quantized.stats else (observe(graph, images.pixels), min(OBSERVED_IMAGES, len(images.pixels)))
+    return {
+        "report/machine.json": _json(machine_report.machine_json(plan)),
+        "report/histograms.json": _json(histograms_json(graph, qgraph, stats, count, random=not images.files)),
+        "report/samples.json": _json(samples.samples_json(graph, qgraph, images.pixels[chosen], names, "calibration" if names else "random")),
+    }
 
 
 def _manifest_options(model: Path, loaded: LoadedModel, images: ImageSet, config: ExportConfig) -> dict[str, object]:

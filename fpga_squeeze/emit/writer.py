@@ -16,7 +16,7 @@ from fpga_squeeze.errors import InputError
 MANIFEST = "manifest.json"
 TOOL = "fpga-squeeze"
 # Made after the export by verify, evaluate and the builds: they describe the old design, so a new export drops them.
-_DERIVED = ("build", "board", "report/verification.json", "report/accuracy.json")
+_DERIVED = ("build", "board", "report/verification.json", "report/accuracy.json", "report/synthesis.json")
 
 
 def digest(content: bytes) -> str:
@@ -108,9 +108,13 @@ def write_project(out: Path, files: Mapping[str, bytes], options: Mapping[str, o
 
 def write_report(out: Path, name: str, body: object) -> None:
     """Write one JSON report into an existing export, whole or not at all."""
+    write_file(out, name, (json.dumps(body, indent=1, sort_keys=True) + "\n").encode())
+
+
+def write_file(out: Path, name: str, content: bytes) -> None:
+    """Write one file into an existing folder of an export, whole or not at all."""
     _check_relative(name)
     path = out / name
-    content = (json.dumps(body, indent=1, sort_keys=True) + "\n").encode()
     handle, temporary = tempfile.mkstemp(prefix=".report-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:

@@ -59,5 +59,6 @@ def batch_pixels(preprocess: Preprocess, pictures: NDArray[np.uint8]) -> UInt8:
 
 
 def array_set(preprocess: Preprocess, pictures: NDArray[np.uint8]) -> ImageSet:
-    """`batch_pixels` as an ImageSet without files."""
-    return ImageSet(batch_pixels(preprocess, pictures), (), ())
+    """`batch_pixels` as an ImageSet whose files are numbers: picture 0, picture 1, ..."""
+    pixels = batch_pixels(preprocess, pictures)
+    return ImageSet(pixels, tuple(Path(f"picture {i}") for i in range(len(pixels))), ())

@@ -37,13 +37,17 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Float beside fixed over `count` images; `agreement_top1` is the share with the same first class, in percent. `skipped`: (file, reason)."""
+    """Float beside fixed over `count` images; `agreement_top1` is the share with the same first class, in percent. `skipped`: (file, reason).
+
+    `differing`: the images to which float and fixed give different first classes.
+    """
 
     count: int
     float_accuracy: Accuracy
     fixed_accuracy: Accuracy
     agreement_top1: float
     skipped: tuple[tuple[str, str], ...] = ()
+    differing: tuple[Path, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """{"count", "float": {"top1", "top5"}, "fixed": {...}, "agreement_top1", "skipped": [{"file", "reason"}]}, percent."""
@@ -94,14 +98,17 @@ class Tally:
     float_hits: list[int] = field(default_factory=lambda: [0, 0])
     fixed_hits: list[int] = field(default_factory=lambda: [0, 0])
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    differing: list[Path] = field(default_factory=list)
 
-    def add(self, float_scores: NDArray[np.floating], fixed_sums: Int64, labels: Int64) -> None:
+    def add(self, files: Sequence[Path], float_scores: NDArray[np.floating], fixed_sums: Int64, labels: Int64) -> None:
         k = min(5, fixed_sums.shape[1])
         ranked = top_k(float_scores, k), top_k(fixed_sums, k)
         for hits, classes in zip((self.float_hits, self.fixed_hits), ranked, strict=True):
             hits[0] += int((classes[:, 0] == labels).sum())
             hits[1] += int((classes == labels[:, None]).any(axis=1).sum())
-        self.agree += int((ranked[0][:, 0] == ranked[1][:, 0]).sum())
+        same = ranked[0][:, 0] == ranked[1][:, 0]
+        self.agree += int(same.sum())
+        self.differing += [file for file, equal in zip(files, same, strict=True) if not equal]
         self.count += len(labels)
 
     def result(self) -> EvaluationResult:
@@ -109,7 +116,7 @@ class Tally:
         if self.count == 0:
             raise InputError(f"evaluation: none of the {len(self.skipped)} images could be read; the first: {self.skipped[0][0]}: {self.skipped[0][1]}")
         accuracies = [Accuracy(self._percent(hits[0]), self._percent(hits[1])) for hits in (self.float_hits, self.fixed_hits)]
-        return EvaluationResult(self.count, accuracies[0], accuracies[1], self._percent(self.agree), tuple(self.skipped))
+        return EvaluationResult(self.count, accuracies[0], accuracies[1], self._percent(self.agree), tuple(self.skipped), tuple(self.differing))
 
     def _percent(self, hits: int) -> float:
         return round(100.0 * hits / self.count, 4)
@@ -121,6 +128,7 @@ def merge(parts: Sequence[Tally]) -> Tally:
     for part in parts:
         total.float_hits = [a + b for a, b in zip(total.float_hits, part.float_hits, strict=True)]
         total.fixed_hits = [a + b for a, b in zip(total.fixed_hits, part.fixed_hits, strict=True)]
+    total.differing = sorted(f for p in parts for f in p.differing) if len(parts) > 1 else parts[0].differing
     total.skipped = sorted(s for p in parts for s in p.skipped) if len(parts) > 1 else parts[0].skipped
     return total
 
@@ -147,10 +155,10 @@ def count_hits(
     model, simulator = FloatModel(graph), FastSimulator(qgraph)
     tally = Tally()
     for start in range(0, len(samples), BATCH):
-        pixels, labels = _decode(samples[start : start + BATCH], preprocess, tally.skipped)
+        files, pixels, labels = _decode(samples[start : start + BATCH], preprocess, tally.skipped)
         if len(labels):
             scores = model.run(torch.from_numpy(pixels.astype(np.float32))).numpy()
-            tally.add(scores, simulator.run(pixels), labels)
+            tally.add(files, scores, simulator.run(pixels), labels)
         if progress is not None:
             progress(min(start + BATCH, len(samples)), len(samples))
     return tally
@@ -158,15 +166,16 @@ def count_hits(
 
 def _decode(
     samples: Sequence[tuple[Path, int]], preprocess: Preprocess, skipped: list[tuple[str, str]]
-) -> tuple[NDArray[np.uint8], Int64]:
-    pixels, labels = [], []
+) -> tuple[list[Path], NDArray[np.uint8], Int64]:
+    files, pixels, labels = [], [], []
     for file, label in samples:
         try:
             pixels.append(load_files((file,), preprocess).pixels[0])
             labels.append(label)
+            files.append(file)
         except InputError as error:
             skipped.append((file.name, str(error)))
-    return np.stack(pixels) if pixels else np.empty(0, dtype=np.uint8), np.array(labels, dtype=np.int64)
+    return files, np.stack(pixels) if pixels else np.empty(0, dtype=np.uint8), np.array(labels, dtype=np.int64)
 
 
 def layer_sqnr(graph: Graph, qgraph: QuantGraph, pixels: NDArray[np.uint8]) -> tuple[LayerSqnr, ...]:
