@@ -27,6 +27,7 @@ from fpga_squeeze.load.images import labelled
 from fpga_squeeze.load.model import LoadOptions, load_model
 from fpga_squeeze.load.preprocess import preset
 from fpga_squeeze.load.state_dict import read_tensors
+from fpga_squeeze.parallel import Group, environment
 from fpga_squeeze.quantize.qgraph import QConv
 from fpga_squeeze.simulate.fast import FastSimulator
 from fpga_squeeze.train.data import Augmentation, Pictures, batches, epoch_order, read_folder, split
@@ -166,7 +167,7 @@ def test_same_seed_same_weights(qat: tuple[object, ...], data: Path, tmp_path: P
 
 @pytest.mark.parametrize("qat", [(), ("--qat", "--weight-bits", 4, "--format-epochs", 3)])
 def test_kill_and_resume_lose_nothing(qat: tuple[object, ...], data: Path, val: Path, tmp_path: Path, run_cli: RunCli) -> None:
-    arguments = ["train", "--data", data, "--val", val, "--init", embedded_model_path(), *qat, "--batch-size", 10, "--epochs", 10, "--checkpoint-steps", 3]
+    arguments = ["train", "--data", data, "--val", val, "--init", embedded_model_path(), *qat, "--batch-size", 10, "--epochs", 16, "--checkpoint-steps", 3]
     assert run_cli(*arguments, "-o", tmp_path / "whole").code == 0
     killed = tmp_path / "killed"
     command = [sys.executable, "-m", "fpga_squeeze", *map(str, arguments), "-o", str(killed)]
@@ -179,13 +180,13 @@ def test_kill_and_resume_lose_nothing(qat: tuple[object, ...], data: Path, val: 
             assert process.poll() is None, "the training ended before it could be killed"
             process.send_signal(signal.SIGKILL)
         seen.append(position(killed))
-    assert (0, 0) < seen[0] <= seen[1] < (10, 0)
+    assert (0, 0) < seen[0] <= seen[1] < (16, 0)
     done = run_cli(*arguments, "-o", killed, "--resume", "--json")
     assert done.code == 0
-    assert 0 < json.loads(done.out)["steps"] < 100, "only what was left is done"
+    assert 0 < json.loads(done.out)["steps"] < 160, "only what was left is done"
     assert same(tmp_path / "whole", killed)
     log = [[row[:-1] for row in csv.reader((tmp_path / name / "train_log.csv").open(newline=""))] for name in ("whole", "killed")]
-    assert log[0] == log[1] and len(log[0]) == 11, "all but the seconds"
+    assert log[0] == log[1] and len(log[0]) == 17, "all but the seconds"
     # a finished training is resumed to itself
     assert json.loads(run_cli(*arguments, "-o", killed, "--resume", "--json").out)["steps"] == 0
 
@@ -387,6 +388,24 @@ def test_two_processes_evaluate_to_the_counts_of_one(val: Path, digits_out: Path
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == one and one["count"] == 72 and len(one["skipped"]) == 3
     assert (out / "report/accuracy.json").read_bytes() == written
+
+
+def test_environment_as_torchrun_sets_it(monkeypatch: pytest.MonkeyPatch, run_cli: RunCli, tmp_path: Path) -> None:
+    assert environment() == Group()
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert environment() == Group(), "half an environment is none"
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("MASTER_PORT", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    group = environment()
+    assert group == Group(1, 3, 1) and not group.is_writer and list(group.share(range(8))) == [1, 4, 7]
+    result = run_cli("train", "-o", tmp_path / "digits.pt")
+    assert result.code == 2 and "trained by one process" in result.err
+    for rank in ("3", "-1", "one"):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(InputError, match="as torchrun sets them"):
+            environment()
 
 
 def test_model_files_that_lie(data: Path, tmp_path: Path, run_cli: RunCli) -> None:
