@@ -167,7 +167,7 @@ def test_same_seed_same_weights(qat: tuple[object, ...], data: Path, tmp_path: P
 
 @pytest.mark.parametrize("qat", [(), ("--qat", "--weight-bits", 4, "--format-epochs", 3)])
 def test_kill_and_resume_lose_nothing(qat: tuple[object, ...], data: Path, val: Path, tmp_path: Path, run_cli: RunCli) -> None:
-    arguments = ["train", "--data", data, "--val", val, "--init", embedded_model_path(), *qat, "--batch-size", 10, "--epochs", 16, "--checkpoint-steps", 3]
+    arguments = ["train", "--data", data, "--val", val, "--init", embedded_model_path(), *qat, "--batch-size", 10, "--epochs", 10, "--checkpoint-steps", 3]
     assert run_cli(*arguments, "-o", tmp_path / "whole").code == 0
     killed = tmp_path / "killed"
     command = [sys.executable, "-m", "fpga_squeeze", *map(str, arguments), "-o", str(killed)]
@@ -176,17 +176,17 @@ def test_kill_and_resume_lose_nothing(qat: tuple[object, ...], data: Path, val: 
         with subprocess.Popen([*command, "--resume"], env=ENVIRONMENT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
             deadline = time.monotonic() + 120
             while time.monotonic() < deadline and process.poll() is None and not passed(killed, (0, 3) if attempt == 0 else (1, 6)):
-                time.sleep(0.002)
+                time.sleep(0.02)
             assert process.poll() is None, "the training ended before it could be killed"
             process.send_signal(signal.SIGKILL)
         seen.append(position(killed))
-    assert (0, 0) < seen[0] <= seen[1] < (16, 0)
+    assert (0, 0) < seen[0] <= seen[1] < (10, 0)
     done = run_cli(*arguments, "-o", killed, "--resume", "--json")
     assert done.code == 0
-    assert 0 < json.loads(done.out)["steps"] < 160, "only what was left is done"
+    assert 0 < json.loads(done.out)["steps"] < 100, "only what was left is done"
     assert same(tmp_path / "whole", killed)
     log = [[row[:-1] for row in csv.reader((tmp_path / name / "train_log.csv").open(newline=""))] for name in ("whole", "killed")]
-    assert log[0] == log[1] and len(log[0]) == 17, "all but the seconds"
+    assert log[0] == log[1] and len(log[0]) == 11, "all but the seconds"
     # a finished training is resumed to itself
     assert json.loads(run_cli(*arguments, "-o", killed, "--resume", "--json").out)["steps"] == 0
 
