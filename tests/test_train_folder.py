@@ -27,6 +27,7 @@ from fpga_squeeze.load.images import labelled
 from fpga_squeeze.load.model import LoadOptions, load_model
 from fpga_squeeze.load.preprocess import preset
 from fpga_squeeze.load.state_dict import read_tensors
+from fpga_squeeze.parallel import Group, environment
 from fpga_squeeze.quantize.qgraph import QConv
 from fpga_squeeze.simulate.fast import FastSimulator
 from fpga_squeeze.train.data import Augmentation, Pictures, batches, epoch_order, read_folder, split
@@ -175,7 +176,7 @@ def test_kill_and_resume_lose_nothing(qat: tuple[object, ...], data: Path, val: 
         with subprocess.Popen([*command, "--resume"], env=ENVIRONMENT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
             deadline = time.monotonic() + 120
             while time.monotonic() < deadline and process.poll() is None and not passed(killed, (0, 3) if attempt == 0 else (1, 6)):
-                time.sleep(0.002)
+                time.sleep(0.02)
             assert process.poll() is None, "the training ended before it could be killed"
             process.send_signal(signal.SIGKILL)
         seen.append(position(killed))
@@ -387,6 +388,24 @@ def test_two_processes_evaluate_to_the_counts_of_one(val: Path, digits_out: Path
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == one and one["count"] == 72 and len(one["skipped"]) == 3
     assert (out / "report/accuracy.json").read_bytes() == written
+
+
+def test_environment_as_torchrun_sets_it(monkeypatch: pytest.MonkeyPatch, run_cli: RunCli, tmp_path: Path) -> None:
+    assert environment() == Group()
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert environment() == Group(), "half an environment is none"
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("MASTER_PORT", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    group = environment()
+    assert group == Group(1, 3, 1) and not group.is_writer and list(group.share(range(8))) == [1, 4, 7]
+    result = run_cli("train", "-o", tmp_path / "digits.pt")
+    assert result.code == 2 and "trained by one process" in result.err
+    for rank in ("3", "-1", "one"):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(InputError, match="as torchrun sets them"):
+            environment()
 
 
 def test_model_files_that_lie(data: Path, tmp_path: Path, run_cli: RunCli) -> None:
