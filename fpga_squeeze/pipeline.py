@@ -34,7 +34,7 @@ from fpga_squeeze.report import performance as performance_report
 from fpga_squeeze.report import resources as resources_report
 from fpga_squeeze.simulate.evaluate import layer_sqnr
 from fpga_squeeze.simulate.fast import FastSimulator
-from fpga_squeeze.verify.source_check import check_source
+from fpga_squeeze.verify.source_check import check_quantized_source, check_source
 
 Pixels = NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
@@ -150,12 +150,10 @@ def quantize_model(model: Path, calibration: str | None, config: ExportConfig, p
     elif calibration is None:
         raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
     images = _calibration_images(calibration or RANDOM, loaded.preprocess, progress)
-    if loaded.source is not None:
-        progress("check the import", 0, 0)
-        checked = check_source(loaded.graph, loaded.source, loaded.preprocess, images.pixels)
-        loaded = replace(loaded, assumptions=(*loaded.assumptions, checked.describe()))
     if loaded.prescribed is not None:
-        return Quantized(loaded, graph, quantize_prescribed(graph, loaded.prescribed), images)
+        qgraph = quantize_prescribed(graph, loaded.prescribed)
+        return Quantized(_checked(loaded, images, progress, qgraph), graph, qgraph, images)
+    loaded = _checked(loaded, images, progress)
     # Caps fall on the largest integer of their tensors, so the scales depend on the width.
     act_bits = config.act_bits if has_caps(graph) else 8
     calibrated = calibrate(graph, images.pixels, progress=lambda done, total: progress("calibrate", done, total), act_bits=act_bits)
@@ -163,6 +161,18 @@ def quantize_model(model: Path, calibration: str | None, config: ExportConfig, p
     # The same function with equalized channels: what the fixed-point tensors are compared with.
     graph = calibrated.graph
     return Quantized(loaded, graph, quantize(graph, calibrated, QuantOptions(config.weight_bits, config.act_bits, config.layer_bits)), images)
+
+
+def _checked(loaded: LoadedModel, images: ImageSet, progress: Progress, qgraph: QuantGraph | None = None) -> LoadedModel:
+    """The model with one more line: that the import equals its source. `qgraph`: of a model that brings its formats along."""
+    if loaded.source is None:
+        return loaded
+    progress("check the import", 0, 0)
+    if qgraph is None:
+        checked = check_source(loaded.graph, loaded.source, loaded.preprocess, images.pixels)
+    else:
+        checked = check_quantized_source(qgraph, loaded.source, loaded.preprocess, images.pixels)
+    return replace(loaded, assumptions=(*loaded.assumptions, checked.describe()))
 
 
 def _check_no_widths(model: Path, config: ExportConfig) -> None:

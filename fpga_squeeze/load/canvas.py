@@ -174,6 +174,10 @@ class Canvas:
         top, left, bottom, right = x.pads
         return replace(x, pads=(top + before[rows], left + before[rows + 1], bottom + after[rows], right + after[rows + 1]))
 
+    def is_mean(self, node: str) -> bool:
+        """Whether a node is a global mean."""
+        return isinstance(self._nodes[node].op, GlobalAveragePool)
+
     def finish(self, output: Feature) -> Graph:
         """The verified graph that ends in `output`'s class scores; operators that do not lead there are left out.
 
