@@ -97,7 +97,7 @@ def test_the_check_finds_one_changed_weight(tmp_path: Path) -> None:
     weight = op.weight.copy()
     weight[1, 2, 1, 1] ^= 8
     nodes = tuple(replace(n, op=replace(op, weight=weight)) if n.name == "right" else n for n in result.qgraph.nodes)
-    with pytest.raises(InputError, match="layer join: .* integers differ from the file's own"):
+    with pytest.raises(InputError, match=r"layer join: .* integers differ from the file's own"):
         check_quantized_source(QuantGraph(nodes, result.qgraph.output), result.loaded.source, result.loaded.preprocess, pixels)
 
 
