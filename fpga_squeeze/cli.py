@@ -31,7 +31,9 @@ LabelsFile = Annotated[Path | None, typer.Option("--labels", help="Text file wit
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="SqueezeNet state dict (.pt, .pth), or any CNN as ONNX, torch.export (.pt2) or TorchScript; docs/formats.md.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="SqueezeNet state dict (.pt, .pth), or a CNN as ONNX, torch.export (.pt2) or TorchScript (docs/formats.md).")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Output folder; an earlier export there is replaced.")] = Path("hls_out/squeezenet"),
     calibration: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of images to choose number formats on, or `random` by name.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Options from a build.toml; options on the command line win.")] = None,
