@@ -37,7 +37,7 @@ def export(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Output folder; an earlier export there is replaced.")] = Path("hls_out/squeezenet"),
     calibration: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of images to choose number formats on, or `random` by name.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Options from a build.toml; options on the command line win.")] = None,
-    arch: Annotated[str | None, typer.Option(help="auto, squeezenet1_0, squeezenet1_1 or squeezenet_digits; graph: the file's own graph, whatever it is.")] = None,
+    arch: Annotated[str | None, typer.Option(help="auto, squeezenet1_0, squeezenet1_1, squeezenet_digits, or graph: the file's own.")] = None,
     input_size: Annotated[int | None, typer.Option(metavar="N", help="Height and width of the image the network takes.")] = None,
     ceil_mode: Annotated[bool | None, typer.Option("--ceil-mode/--floor-mode", help="Rounding of the pooling output size (torchvision: ceil).")] = None,
     conv10_padding: Annotated[int | None, typer.Option(metavar="N", help="Padding of the classifier convolution (torchvision: 0, Caffe original: 1).")] = None,

@@ -235,7 +235,8 @@ def real(values: Array, what: str, finite: bool = True) -> F64:
     """Numbers of a float or integer constant as float64. Raises UnsupportedNode for other types, NaN or infinity."""
     if values.dtype.kind not in "fiu":
         raise UnsupportedNode(f"its {what} are {values.dtype}, numbers were expected")
-    result = np.asarray(values, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaNs; they are counted below
+        result = np.asarray(values, dtype=np.float64)
     bad = int(np.count_nonzero(~np.isfinite(result))) if finite else 0
     if bad:
         raise UnsupportedNode(f"{bad} of {result.size} {what} values are NaN or infinite")

@@ -66,7 +66,8 @@ def _difference(values: F32, tap: Tap, trace: dict[str, torch.Tensor]) -> float:
     if values.size != ours.size:
         return float("inf")
     theirs = to_map(values, tap.feature)
-    worst = float(np.abs(theirs.astype(np.float64) - ours).max())
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities make the difference NaN, which is no agreement
+        worst = float(np.abs(theirs.astype(np.float64) - ours).max())
     reach = float(np.abs(theirs).max())
     return worst / max(reach, 1e-6) if np.isfinite(worst) else float("inf")
 
