@@ -117,6 +117,26 @@ def test_uint8_images_and_a_quantized_mean(tmp_path: Path, run_cli: RunCli) -> N
     assert refused.code == 2 and "takes raw pixels as they are" in refused.err
 
 
+def test_this_tools_own_spelling(tmp_path: Path) -> None:
+    """As model/quantized.onnx is written: the image padded with a pixel value (subtract, pad zeros, add), class sums as integers."""
+    n = QNet(TensorProto.UINT8)
+    x = n.node("DequantizeLinear", "x", n.raw(np.float32(1.0).reshape(())), n.raw(np.uint8(0).reshape(())))
+    pixel = n.const(np.full((1, 1, 1, 1), 33.0))
+    x = n.node("Add", n.node("Pad", n.node("Sub", x, pixel), n.const(np.array([0, 0, 1, 1, 0, 0, 1, 1]))), pixel)
+    y = n.node("Relu", n.qconv(x, 10, 1, 3, 1.0, "only", strides=[2, 2]))
+    y = n.node("QuantizeLinear", y, n.raw(np.float32(0.5).reshape(())), n.raw(np.uint8(0).reshape(())))
+    y = n.node("ReduceSum", n.node("Cast", y, to=TensorProto.INT64), n.const(np.array([2, 3])))
+    result = quantized(n.save(tmp_path / "m.onnx", n.node("Flatten", y)))
+    op = result.qgraph["only"].op
+    assert isinstance(op, QConv) and op.pad_value == (33,) and op.padding == (1, 1, 1, 1)
+    np.testing.assert_array_equal(op.weight, n.integers["only"])
+    assert "the machine's integers equal" in result.loaded.assumptions[-1] and not any("left out" in line for line in result.loaded.assumptions)
+    assert result.loaded.source is not None
+    half = replace(result.loaded.source.taps[-1], unit=result.loaded.source.taps[-1].unit / 2)
+    with pytest.raises(InputError, match="integers differ"):
+        check_quantized_source(result.qgraph, replace(result.loaded.source, taps=(half,)), result.loaded.preprocess, result.images.pixels)
+
+
 def test_uint8_images_of_a_float_network(tmp_path: Path) -> None:
     n = QNet(TensorProto.UINT8)
     x = n.node("Div", n.node("Cast", "x", to=TensorProto.FLOAT), n.const(np.float32(255.0)))

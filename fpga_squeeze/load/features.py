@@ -31,8 +31,9 @@ class BlockedNode(Exception):
 class Feature:
     """A view of IR node `node`, whose map is `shape` (C, H, W): foreign shape `dims` (batch 1 included), memory order `order`.
 
-    `pads` are zeros that a Pad put around it (top, left, bottom, right) and its reader must take over. `tail` names an operator that was left
-    out because it keeps the ranking of class scores (softmax): only the output may follow. `quantized`: the tensor holds the integers of this format.
+    `pads` are what a Pad put around it (top, left, bottom, right) and its reader must take over: zeros, or `pad_value` by channel. `tail` names
+    an operator that was left out because it keeps the ranking of class scores (softmax): only the output may follow. `quantized`: the tensor
+    holds the integers of this format.
     """
 
     node: str
@@ -42,6 +43,7 @@ class Feature:
     pads: Padding = (0, 0, 0, 0)
     tail: str | None = None
     quantized: TensorFormat | None = None
+    pad_value: tuple[float, ...] | None = None
 
     @property
     def layout(self) -> str | None:

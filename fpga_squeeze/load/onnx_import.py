@@ -18,7 +18,7 @@ from fpga_squeeze.load.canvas import Canvas
 from fpga_squeeze.load.features import BlockedNode, Feature, UnsupportedNode, clean
 from fpga_squeeze.load.onnx_const import FUNCTIONS, evaluate
 from fpga_squeeze.load.onnx_file import OnnxFile, attributes, label, read_onnx
-from fpga_squeeze.load.onnx_ops import HANDLERS, Blocked, Call, Value, check_attributes
+from fpga_squeeze.load.onnx_ops import CLASS_SUMS, HANDLERS, Blocked, Call, Value, check_attributes
 from fpga_squeeze.load.qdq import PIXELS, QdqRecord, constant_format, resolve, weight_format
 from fpga_squeeze.load.source import F32, Imported, SourceModel, Tap, refuse
 from fpga_squeeze.prescribed import Prescribed
@@ -62,13 +62,13 @@ class _Importer:
             built = self._canvas.finish(output)
         except UnsupportedNode as reason:
             raise InputError(f"{self._file.path}: {reason}") from reason
-        if output.tail is not None:
+        if output.tail not in (None, CLASS_SUMS):
             self._notes.append(f"{output.tail} at the end is left out: it does not change the ranking of the classes")
         taps = tuple(t for t in self._taps if t.feature.node in built.by_name)
         prescribed, names = self._prescribed(built)
         if prescribed is not None:
             self._notes.append("already quantized: the file's own integers and power-of-two scales are taken as they are")
-            taps = tuple(Tap(t.tensor, replace(t.feature, node=names[t.feature.node])) for t in taps if self._is_rounded(t, built))
+            taps = tuple(replace(t, feature=replace(t.feature, node=names[t.feature.node])) for t in taps if self._is_rounded(t, built))
         raw = prescribed is not None or self._dtype == np.uint8
         tolerance = 1e-4 if self._dtype != np.float16 else 2e-2
         image = self._values[self._input]
@@ -144,8 +144,14 @@ class _Importer:
         for i, name in enumerate(node.output):
             if name:
                 self._values[name] = result if i == 0 else Blocked()
-        if isinstance(result, Feature) and result.tail is None and result.quantized is None and not any(result.pads):
+        if not isinstance(result, Feature) or result.quantized is not None or any(result.pads):
+            return
+        if result.tail is None:
             self._taps.append(Tap(node.output[0], result))
+        elif node.op_type == "ReduceSum":
+            summed = self._values[node.input[0]]
+            assert isinstance(summed, Feature) and summed.quantized is not None
+            self._taps.append(Tap(node.output[0], result, summed.quantized.scale / (summed.shape[1] * summed.shape[2])))
 
     def _result(self, node: NodeProto) -> Value:
         if node.domain not in ("", "ai.onnx"):

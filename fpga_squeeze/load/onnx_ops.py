@@ -20,6 +20,8 @@ from fpga_squeeze.load.onnx_const import axes_of, ints, reshape_target, squeezed
 from fpga_squeeze.load.qdq import PIXELS, QdqRecord, tensor_format
 
 Array = NDArray[Any]
+CLASS_SUMS = "the sum of integers"
+"""Tail of an output that holds the machine's class sums as they are."""
 
 
 class Blocked:
@@ -141,6 +143,15 @@ def _reduce_mean(c: Call) -> Feature:
     if axes is None:
         raise UnsupportedNode("averages over all dimensions; the mean over height and width was expected")
     return c.canvas.mean(c.name, c.feature(), axes, bool(c.attrs.get("keepdims", 1)))
+
+
+def _reduce_sum(c: Call) -> Feature:
+    """The exact sum of a quantized map's integers: the machine's own class sums, as this tool's quantized.onnx ends."""
+    axes = axes_of(c.attrs, c.constants())
+    x = _open(c)
+    if x.quantized is None or axes is None:
+        raise UnsupportedNode("sums a map of floats or over all dimensions; only the integers of a quantized map are summed, over height and width")
+    return replace(c.canvas.mean(c.name, replace(x, quantized=None), axes, bool(c.attrs.get("keepdims", 1))), tail=CLASS_SUMS)
 
 
 def _batch_norm(c: Call) -> Feature:
@@ -304,6 +315,8 @@ def _dropout(c: Call) -> Feature:
 
 
 def _cast(c: Call) -> Feature:
+    if c.attrs.get("to") in (6, 7) and isinstance(c.inputs[0], Feature) and c.inputs[0].quantized is not None:
+        return c.inputs[0]  # the same integers, with room for a sum
     if c.attrs.get("to") not in (1, 10, 11):
         raise UnsupportedNode("casts a feature map to another type than 16, 32 or 64 bit floats")
     x = _open(c)
@@ -362,6 +375,7 @@ HANDLERS: dict[str, tuple[Handler, frozenset[str]]] = {
     "Pad": (_pad, frozenset({"mode", "pads", "value"})),
     "QuantizeLinear": (_quantize, frozenset({"axis", "saturate", "block_size", "output_dtype", "precision"})),
     "ReduceMean": (_reduce_mean, frozenset({"axes", "keepdims", "noop_with_empty_axes"})),
+    "ReduceSum": (_reduce_sum, frozenset({"axes", "keepdims", "noop_with_empty_axes"})),
     "Relu": (lambda c: c.canvas.relu(c.name, c.feature()), frozenset()),
     "Reshape": (_reshape, frozenset({"allowzero"})),
     "Softmax": (_softmax("Softmax"), frozenset({"axis"})),

@@ -18,10 +18,11 @@ F32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Tap:
-    """The foreign tensor `tensor` holds the values of an IR node, as `feature` says."""
+    """The foreign tensor `tensor` holds the values of an IR node, as `feature` says, divided by `unit`."""
 
     tensor: str
     feature: Feature
+    unit: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -101,7 +101,7 @@ def check_quantized_source(qgraph: QuantGraph, source: SourceModel, preprocess: 
         values = source.evaluate(from_map(preprocess.normalize(image[None])[0].numpy(), source.image), [t.tensor for t in source.taps])
         for tap in source.taps:
             node = qgraph[tap.feature.node]
-            per_unit = 2.0**node.fmt.frac
+            per_unit = tap.unit * 2.0**node.fmt.frac
             if isinstance(node.op, QGlobalSum):
                 _, h, w = qgraph[node.inputs[0]].shape
                 per_unit *= h * w
