@@ -32,12 +32,14 @@ LabelsFile = Annotated[Path | None, typer.Option("--labels", help="Text file wit
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Trained weights: a .pt or .pth state dict of SqueezeNet.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="SqueezeNet state dict (.pt, .pth), or a CNN as ONNX, torch.export (.pt2) or TorchScript (docs/formats.md).")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Output folder; an earlier export there is replaced.")] = Path("hls_out/squeezenet"),
     calibration: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of images to choose number formats on, or `random` by name.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Options from a build.toml; options on the command line win.")] = None,
     arch: Annotated[str | None, typer.Option(
-        help="auto, squeezenet1_0, squeezenet1_1, either with _bypass or _complex_bypass, squeezenet_digits, or custom:base_e=64,incr_e=32,..."
+        help="auto, squeezenet1_0, squeezenet1_1, either with _bypass or _complex_bypass, squeezenet_digits, custom:base_e=64,incr_e=32,..., or graph: the file's own."
     )] = None,
     input_size: Annotated[int | None, typer.Option(metavar="N", help="Height and width of the image the network takes.")] = None,
     ceil_mode: Annotated[bool | None, typer.Option("--ceil-mode/--floor-mode", help="Rounding of the pooling output size (torchvision: ceil).")] = None,

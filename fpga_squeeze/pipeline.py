@@ -42,7 +42,7 @@ from fpga_squeeze.report import resources as resources_report
 from fpga_squeeze.report.histograms import OBSERVED_IMAGES, histograms_json, observe
 from fpga_squeeze.simulate.evaluate import layer_sqnr
 from fpga_squeeze.simulate.fast import FastSimulator
-from fpga_squeeze.verify.source_check import check_source
+from fpga_squeeze.verify.source_check import check_quantized_source, check_source
 
 Pixels = NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
@@ -170,14 +170,11 @@ def quantize_model(model: Path, calibration: Calibration | None, config: ExportC
     if loaded.prescribed is None and calibration is None:
         raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
     images = _calibration_images(RANDOM if calibration is None else calibration, loaded.preprocess, progress)
-    if loaded.source is not None:
-        progress("check the import", 0, 0)
-        checked = check_source(loaded.graph, loaded.source, loaded.preprocess, images.pixels)
-        loaded = replace(loaded, assumptions=(*loaded.assumptions, checked.describe()))
     if loaded.prescribed is not None:
         qgraph = quantize_prescribed(graph, loaded.prescribed)
         _check_widths(model, config, qgraph)
-        return Quantized(loaded, graph, qgraph, images)
+        return Quantized(_checked(loaded, images, progress, qgraph), graph, qgraph, images)
+    loaded = _checked(loaded, images, progress)
     # Caps fall on the largest integer of their tensors, so the scales depend on the width.
     act_bits = config.act_bits if has_caps(graph) else 8
     calibrated = calibrate(graph, images.pixels, progress=lambda done, total: progress("calibrate", done, total), act_bits=act_bits)
@@ -185,6 +182,18 @@ def quantize_model(model: Path, calibration: Calibration | None, config: ExportC
     # The same function with equalized channels: what the fixed-point tensors are compared with.
     graph = calibrated.graph
     return Quantized(loaded, graph, quantize(graph, calibrated, QuantOptions(config.weight_bits, config.act_bits, config.layer_bits)), images, calibrated.stats)
+
+
+def _checked(loaded: LoadedModel, images: ImageSet, progress: Progress, qgraph: QuantGraph | None = None) -> LoadedModel:
+    """The model with one more line: that the import equals its source. `qgraph`: of a model that brings its formats along."""
+    if loaded.source is None:
+        return loaded
+    progress("check the import", 0, 0)
+    if qgraph is None:
+        checked = check_source(loaded.graph, loaded.source, loaded.preprocess, images.pixels)
+    else:
+        checked = check_quantized_source(qgraph, loaded.source, loaded.preprocess, images.pixels)
+    return replace(loaded, assumptions=(*loaded.assumptions, checked.describe()))
 
 
 def _widths(qgraph: QuantGraph) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision_like import SqueezeNet
 
 from fpga_squeeze import passes
 from fpga_squeeze.errors import InputError
@@ -21,7 +22,6 @@ from fpga_squeeze.quantize import store
 from fpga_squeeze.simulate.float_model import FloatModel
 from fpga_squeeze.verify.source_check import check_source
 from fpga_squeeze.zoo import embedded_model_path
-from fpga_squeeze.zoo.squeezenet import SqueezeNet
 
 
 class Plain(nn.Module):

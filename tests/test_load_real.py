@@ -8,11 +8,11 @@ import pytest
 import torch
 from test_load_aten import Writer, program, script, trace, written
 from test_load_onnx import quiet_export
+from torchvision_like import SqueezeNet
 
 from fpga_squeeze import pipeline
 from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.quantize import store
-from fpga_squeeze.zoo.squeezenet import SqueezeNet
 
 PHOTOGRAPHS = 8
 

@@ -97,6 +97,39 @@ def test_batchnorm_folds_and_keeps_the_function() -> None:
     assert not any(isinstance(n.op, BatchNorm) for n in assert_lowering_keeps_the_function(graph, RGB).nodes)
 
 
+@pytest.mark.parametrize("padding", [0, 1])
+def test_batchnorm_of_the_image_folds_into_what_reads_it(padding: int) -> None:
+    """Preprocessing inside the graph, in two steps, padded in the scaled domain."""
+    norms = [BatchNorm(np.ones(3), np.array([-10.0, -20.0, -30.0])), BatchNorm(np.array([0.5, 0.25, 2.0]), np.zeros(3))]
+    raw = Preprocess("raw", 8, 8, 3, "RGB", 1.0, (0.0,) * 3, (1.0,) * 3)
+    lowered = assert_lowering_keeps_the_function(chain(*norms, conv(4, 3, 3, padding), Relu()), raw)
+    assert [n.name for n in lowered.nodes] == ["image", "n2"]
+    op = lowered["n2"].op
+    assert isinstance(op, Conv) and op.pad_value == ((10.0, 20.0, 30.0) if padding else None)
+    with pytest.raises(InputError, match="n0: BatchNorm of the image can only be folded into convolutions"):
+        fold_batchnorm(chain(norms[0], Relu(), conv(4, 3)))
+
+
+def test_relu6_keeps_its_limit_through_pool_concat_and_another_relu() -> None:
+    b = GraphBuilder()
+    x = b.add("image", Input((3, 8, 8)), ())
+    both = b.add("concat", Concat(), (b.add("a", conv(2, 3, seed=1), (x,)), b.add("b", conv(3, 3, seed=2), (x,))))
+    plain = b.add("relu", Relu(), (b.add("pool", MaxPool(2, 2), (both,)),))
+    graph = b.build(b.add("head", conv(2, 5, seed=3), (b.add("relu6", Relu(0.3), (plain,)),)))
+    lowered = assert_lowering_keeps_the_function(graph, BGR)
+    assert all(lowered[name].op.cap == 0.3 for name in ("a", "b"))  # type: ignore[union-attr]
+    lowered = assert_lowering_keeps_the_function(chain(conv(2, 3), Relu(0.6), Relu(0.2), Relu(), conv(2, 2)), RGB)
+    assert lowered["n0"].op.cap == 0.2  # type: ignore[union-attr]
+
+
+def test_relu6_is_refused_where_the_unlimited_value_is_read_too() -> None:
+    b = GraphBuilder()
+    x = b.add("relu", Relu(), (b.add("conv", conv(4, 3), (b.add("image", Input((3, 8, 8)), ()),)),))
+    graph = b.build(b.add("sum", Add(), (x, b.add("relu6", Relu(6.0), (x,)))))
+    with pytest.raises(InputError, match="relu6: relu is also read without the ReLU"):
+        fuse_relu(graph)
+
+
 def test_batchnorm_elsewhere_is_refused() -> None:
     norm = BatchNorm(np.ones(4), np.zeros(4))
     with pytest.raises(InputError, match=r"n2: BatchNorm can only be folded .* it follows n1 \(Relu\)"):

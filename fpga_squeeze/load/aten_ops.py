@@ -321,8 +321,9 @@ def _relu(a: Arguments) -> Feature:
 _same: Callable[[Arguments], Feature] = lambda a: a.open_feature()  # noqa: E731
 
 HANDLERS: dict[str, Callable[[Arguments], Result]] = {
-    "_adaptive_avg_pool2d": _adaptive_pool, "_convolution": _conv, "_convolution_mode": _conv, "_log_softmax": _softmax, "_native_batch_norm_legit_no_training": _batch_norm_tuple,
-    "_softmax": _softmax, "_unsafe_view": _view, "adaptive_avg_pool2d": _adaptive_pool, "add": _arithmetic, "add_": _arithmetic, "addmm": _addmm,
+    "_adaptive_avg_pool2d": _adaptive_pool, "_convolution": _conv, "_convolution_mode": _conv, "_log_softmax": _softmax, "_softmax": _softmax,
+    "_native_batch_norm_legit_no_training": _batch_norm_tuple,
+    "_unsafe_view": _view, "adaptive_avg_pool2d": _adaptive_pool, "add": _arithmetic, "add_": _arithmetic, "addmm": _addmm,
     "alias": _same, "avg_pool2d": _average_pool, "batch_norm": _batch_norm, "cat": _cat, "clamp": _clip("min", "max"), "clamp_": _clip("min", "max"),
     "clamp_min": _clip("min", ""), "clamp_min_": _clip("min", ""), "clone": _same, "concat": _cat, "constant_pad_nd": _pad, "contiguous": _same,
     "conv2d": _conv, "convolution": _conv, "detach": _same, "div": _arithmetic, "div_": _arithmetic, "dropout": _dropout, "dropout_": _dropout,

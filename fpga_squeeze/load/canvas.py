@@ -44,8 +44,10 @@ class Canvas:
         b = np.zeros(w.shape[0]) if bias is None else real(bias, "biases")
         if b.shape != (w.shape[0],):
             raise UnsupportedNode(f"a bias of shape {text(b.shape)} for {w.shape[0]} output channels")
+        if x.pad_value is not None and any(padding):
+            raise UnsupportedNode("pads with zeros a tensor that is padded with other values already")
         top, left, bottom, right = (p + q for p, q in zip(padding, x.pads, strict=True))
-        node = self._add(name, Conv(w, b, stride, (top, left, bottom, right)), (x.node,))
+        node = self._add(name, Conv(w, b, stride, (top, left, bottom, right), pad_value=x.pad_value), (x.node,))
         return view(node, self._nodes[node].shape)
 
     def linear(self, name: str, x: Feature, weight: Array, bias: Array | None) -> Feature:
@@ -69,11 +71,19 @@ class Canvas:
         return replace(made, dims=(1, w.shape[0]))
 
     def scale_offset(self, name: str, x: Feature, scale: F64, offset: F64) -> Feature:
-        """y = x * scale[c] + offset[c]; (C,) each."""
-        x = unpadded(x)
+        """y = x * scale[c] + offset[c]; (C,) each. Padding around x is scaled with it; scalings in a row become one, or none where they cancel."""
         if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
             raise UnsupportedNode("its scale or offset is not finite")
+        if any(x.pads):
+            pads = np.array(x.pad_value or (0.0,) * len(scale)) * scale + offset
+            x = replace(x, pad_value=tuple(float(v) for v in pads) if pads.any() else None)
         source = self._nodes[x.node]
+        if isinstance(source.op, BatchNorm):
+            scale, offset = source.op.scale * scale, source.op.offset * scale + offset
+            source = self._nodes[source.inputs[0]]
+            if (scale == 1.0).all() and not offset.any():
+                return replace(x, node=source.name)
+            x = replace(x, node=source.name)
         if isinstance(source.op, GlobalAveragePool):
             before = self._nodes[source.inputs[0]]
             moved = self._add(name, BatchNorm(scale, offset), (before.name,))
@@ -113,6 +123,8 @@ class Canvas:
             raise UnsupportedNode(f"a pool reads channels, height, width in this order, its input is {text(x.dims)} in another one")
         if any(x.pads) and x.node not in self._never_negative:
             raise UnsupportedNode("it reads a tensor padded with zeros that may be negative: zeros would win")
+        if x.pad_value is not None:
+            raise UnsupportedNode("it reads a tensor padded with values other than zero")
         top, left, bottom, right = (p + q for p, q in zip(padding, x.pads, strict=True))
         if ceil_mode:
             bottom += ceil_extra(x.shape[1], kernel, stride, top, bottom)
@@ -167,12 +179,18 @@ class Canvas:
             raise UnsupportedNode("a negative padding cuts the map; only zeros around it are supported")
         if not any(before) and not any(after):
             return x
+        if x.pad_value is not None:
+            raise UnsupportedNode("pads with zeros a tensor that is padded with other values already")
         layout = x.layout
         rows = {"NCHW": 2, "NHWC": 1}.get(layout or "")
         if rows is None or len(before) != 4 or any(p for i, p in enumerate((*before, *after)) if i % 4 not in (rows, rows + 1)):
             raise UnsupportedNode(f"pads {text(before)} before and {text(after)} behind a tensor of shape {text(x.dims)}; only height and width can be padded")
         top, left, bottom, right = x.pads
         return replace(x, pads=(top + before[rows], left + before[rows + 1], bottom + after[rows], right + after[rows + 1]))
+
+    def is_mean(self, node: str) -> bool:
+        """Whether a node is a global mean."""
+        return isinstance(self._nodes[node].op, GlobalAveragePool)
 
     def finish(self, output: Feature) -> Graph:
         """The verified graph that ends in `output`'s class scores; operators that do not lead there are left out.
@@ -231,7 +249,8 @@ def real(values: Array, what: str, finite: bool = True) -> F64:
     """Numbers of a float or integer constant as float64. Raises UnsupportedNode for other types, NaN or infinity."""
     if values.dtype.kind not in "fiu":
         raise UnsupportedNode(f"its {what} are {values.dtype}, numbers were expected")
-    result = np.asarray(values, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaNs; they are counted below
+        result = np.asarray(values, dtype=np.float64)
     bad = int(np.count_nonzero(~np.isfinite(result))) if finite else 0
     if bad:
         raise UnsupportedNode(f"{bad} of {result.size} {what} values are NaN or infinite")

@@ -12,6 +12,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from fpga_squeeze.fixed_point import TensorFormat
 from fpga_squeeze.ir import Padding, Shape
 
 Axes = str
@@ -30,8 +31,9 @@ class BlockedNode(Exception):
 class Feature:
     """A view of IR node `node`, whose map is `shape` (C, H, W): foreign shape `dims` (batch 1 included), memory order `order`.
 
-    `pads` are zeros that a Pad put around it (top, left, bottom, right) and its reader must take over. `tail` names an operator that was left
-    out because it keeps the ranking of class scores (softmax): only the output may follow.
+    `pads` are what a Pad put around it (top, left, bottom, right) and its reader must take over: zeros, or `pad_value` by channel. `tail` names
+    an operator that was left out because it keeps the ranking of class scores (softmax): only the output may follow. `quantized`: the tensor
+    holds the integers of this format.
     """
 
     node: str
@@ -40,6 +42,8 @@ class Feature:
     order: Axes
     pads: Padding = (0, 0, 0, 0)
     tail: str | None = None
+    quantized: TensorFormat | None = None
+    pad_value: tuple[float, ...] | None = None
 
     @property
     def layout(self) -> str | None:

@@ -12,7 +12,7 @@ from fpga_squeeze.load.onnx_import import load_onnx
 from fpga_squeeze.load.preprocess import Preprocess, read_preprocess
 from fpga_squeeze.load.pt2 import load_exported_program
 from fpga_squeeze.load.recognise import recognise
-from fpga_squeeze.load.source import Imported, SourceModel, renamed
+from fpga_squeeze.load.source import Imported, SourceModel, renamed, renamed_formats
 from fpga_squeeze.load.squeezenet import build_graph
 from fpga_squeeze.load.state_dict import Tensors, check_file, mismatch, read_model_file, take_weights
 from fpga_squeeze.load.torchscript import load_torchscript
@@ -124,21 +124,26 @@ def _from_graph(path: Path, chosen: LoadOptions, imported: Imported) -> LoadedMo
         if value is not None:
             raise InputError(f"{path}: {option} is for state dicts; this file says itself how it pads and pools, so leave the option out")
     graph, source, arch = imported.graph, imported.source, GRAPH
+    prescribed = imported.prescribed
     member = recognise(graph)
     if member is not None:
         graph, source, arch = member.graph, renamed(source, member.names), member.arch.name
+        prescribed = None if prescribed is None else renamed_formats(prescribed, member.names)
     if chosen.arch not in ("auto", GRAPH, arch):
         raise InputError(f"{path}: --arch {chosen.arch} was asked for, but the graph is {'no member of the family' if member is None else arch}")
     channels, size, _ = graph.input.shape
-    default = DEFAULT_PREPROCESS if member is None else member.arch.preprocess
+    default = "none" if source.raw_pixels else DEFAULT_PREPROCESS if member is None else member.arch.preprocess
     preprocess = read_preprocess(chosen.preprocess or default, size, size, channels)
+    plain = preprocess.scale == 1.0 and not any(preprocess.mean) and all(s == 1.0 for s in preprocess.std)
+    if prescribed is not None and not plain:
+        raise InputError(f"{path}: --preprocess {chosen.preprocess}: a quantized model takes raw pixels as they are (none, or a BGR order without scaling)")
     lines = [f"arch {arch}, from the file's own graph"] if chosen.arch == "auto" else []
     lines += imported.assumptions
     if chosen.preprocess is None:
         lines.append(_preprocess_line(preprocess))
         if any(isinstance(n.op, BatchNorm) for n in graph.consumers(graph.input.name)):
             lines.append("the graph scales its input itself; if it takes raw pixels, say --preprocess none")
-    return LoadedModel(graph, preprocess, arch, graph[graph.output].shape[0], tuple(lines), source=source)
+    return LoadedModel(graph, preprocess, arch, graph[graph.output].shape[0], tuple(lines), prescribed, source)
 
 
 def infer_arch(path: Path, tensors: Tensors) -> Arch:

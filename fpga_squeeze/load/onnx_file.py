@@ -96,6 +96,8 @@ class _Scan:
                     raise self._damaged()
                 if field is not None and field.message_type is not None:
                     self.message(data[position : position + length], field.message_type, depth + 1)
+                elif field is not None and field.type == field.TYPE_STRING:
+                    self._check_text(data[position : position + length])
                 elif field is not None and field.type in (field.TYPE_INT32, field.TYPE_INT64, field.TYPE_UINT64, field.TYPE_ENUM):
                     self._varint_bytes += length
                 position += length
@@ -115,6 +117,12 @@ class _Scan:
             if byte < 0x80:
                 return value, position
         raise self._damaged()
+
+    def _check_text(self, data: memoryview) -> None:
+        try:
+            bytes(data).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self._path}: a name that is no UTF-8 text; the file is damaged") from error
 
     def _damaged(self) -> InputError:
         return InputError(f"{self._path}: not an ONNX model, or damaged or cut short (its protobuf does not parse)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,20 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
 from fpga_squeeze.errors import InputError
+from fpga_squeeze.ir import Graph
 from fpga_squeeze.load.canvas import Canvas
 from fpga_squeeze.load.features import BlockedNode, Feature, UnsupportedNode, clean
 from fpga_squeeze.load.onnx_const import FUNCTIONS, evaluate
 from fpga_squeeze.load.onnx_file import OnnxFile, attributes, label, read_onnx
-from fpga_squeeze.load.onnx_ops import HANDLERS, Blocked, Call, Value, check_attributes
+from fpga_squeeze.load.onnx_ops import CLASS_SUMS, HANDLERS, Blocked, Call, Value, check_attributes
+from fpga_squeeze.load.qdq import PIXELS, QdqRecord, constant_format, resolve, weight_format
 from fpga_squeeze.load.source import F32, Imported, SourceModel, Tap, refuse
+from fpga_squeeze.prescribed import Prescribed
 
 MAX_INPUT_SIZE = 4096
-_FLOATS: dict[int, type[np.generic]] = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16, TensorProto.DOUBLE: np.float64}
+_IMAGE_TYPES: dict[int, type[np.generic]] = {
+    TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16, TensorProto.DOUBLE: np.float64, TensorProto.UINT8: np.uint8,
+}  # fmt: skip
 
 
 def load_onnx(path: Path, input_size: int | None) -> Imported:
@@ -41,6 +47,8 @@ class _Importer:
         self._refusals: list[tuple[str, str]] = []
         self._notes: list[str] = []
         self._taps: list[Tap] = []
+        self._record = QdqRecord()
+        self._dequantized: set[str] = set()
         self._input, self._dtype = self._image(input_size)
 
     def run(self) -> Imported:
@@ -54,14 +62,33 @@ class _Importer:
             built = self._canvas.finish(output)
         except UnsupportedNode as reason:
             raise InputError(f"{self._file.path}: {reason}") from reason
-        if output.tail is not None:
+        if output.tail not in (None, CLASS_SUMS):
             self._notes.append(f"{output.tail} at the end is left out: it does not change the ranking of the classes")
         taps = tuple(t for t in self._taps if t.feature.node in built.by_name)
+        prescribed, names = self._prescribed(built)
+        if prescribed is not None:
+            self._notes.append("already quantized: the file's own integers and power-of-two scales are taken as they are")
+            taps = tuple(replace(t, feature=replace(t.feature, node=names[t.feature.node])) for t in taps if self._is_rounded(t, built))
+        raw = prescribed is not None or self._dtype == np.uint8
         tolerance = 1e-4 if self._dtype != np.float16 else 2e-2
         image = self._values[self._input]
         assert isinstance(image, Feature)
         runner = OnnxRunner(self._file.model, self._input, self._dtype)
-        return Imported(built, SourceModel(f"ONNX Runtime {runner.version}", image, taps, runner.evaluate, tolerance), tuple(self._notes))
+        image = replace(image, quantized=None)
+        source = SourceModel(f"ONNX Runtime {runner.version}", image, taps, runner.evaluate, tolerance, raw)
+        return Imported(built, source, tuple(self._notes), prescribed)
+
+    def _prescribed(self, graph: Graph) -> tuple[Prescribed | None, dict[str, str]]:
+        if not self._record.activations:
+            return None, {}
+        try:
+            return resolve(graph, self._record)
+        except UnsupportedNode as reason:
+            raise InputError(f"{self._file.path}: {reason}") from reason
+
+    def _is_rounded(self, tap: Tap, graph: Graph) -> bool:
+        """Whether the tensor holds what the machine holds there: after a DequantizeLinear, or the exact mean."""
+        return tap.tensor in self._dequantized or tap.feature.node == graph.output
 
     def _image(self, input_size: int | None) -> tuple[str, type[np.generic]]:
         """The one input: its name and type; adds the image to the canvas."""
@@ -70,8 +97,8 @@ class _Importer:
         if len(inputs) != 1:
             raise InputError(f"{path}: {len(inputs)} inputs ({', '.join(clean(i.name) for i in inputs[:8])}); one image was expected")
         name, kind = inputs[0].name, inputs[0].type.tensor_type
-        if kind.elem_type not in _FLOATS:
-            raise InputError(f"{path}: the input {clean(name)!r} holds {_type_name(kind.elem_type)}, floating-point numbers were expected")
+        if kind.elem_type not in _IMAGE_TYPES:
+            raise InputError(f"{path}: the input {clean(name)!r} holds {_type_name(kind.elem_type)}, floating-point numbers or uint8 pixels were expected")
         dims = [int(d.dim_value) if d.HasField("dim_value") else None for d in kind.shape.dim]
         if len(dims) != 4:
             raise InputError(f"{path}: the input {clean(name)!r} has {len(dims)} dimensions, an image of four (batch, channels, height, width) was expected")
@@ -80,8 +107,8 @@ class _Importer:
             image = self._canvas.input(shape, layout)
         except UnsupportedNode as reason:
             raise InputError(f"{path}: the input {clean(name)!r}: {reason}") from reason
-        self._values[name] = image
-        return name, _FLOATS[kind.elem_type]
+        self._values[name] = image if kind.elem_type != TensorProto.UINT8 else replace(image, quantized=PIXELS)
+        return name, _IMAGE_TYPES[kind.elem_type]
 
     def _input_shape(self, name: str, dims: list[int | None], input_size: int | None) -> tuple[tuple[int, int, int], str]:
         where = f"{self._file.path}: the input {name!r} of shape {'x'.join('?' if d is None else str(d) for d in dims)}"
@@ -117,8 +144,14 @@ class _Importer:
         for i, name in enumerate(node.output):
             if name:
                 self._values[name] = result if i == 0 else Blocked()
-        if isinstance(result, Feature) and result.tail is None and not any(result.pads):
+        if not isinstance(result, Feature) or result.quantized is not None or any(result.pads):
+            return
+        if result.tail is None:
             self._taps.append(Tap(node.output[0], result))
+        elif node.op_type == "ReduceSum":
+            summed = self._values[node.input[0]]
+            assert isinstance(summed, Feature) and summed.quantized is not None
+            self._taps.append(Tap(node.output[0], result, summed.quantized.scale / (summed.shape[1] * summed.shape[2])))
 
     def _result(self, node: NodeProto) -> Value:
         if node.domain not in ("", "ai.onnx"):
@@ -139,6 +172,9 @@ class _Importer:
         if not any(isinstance(v, Feature | Blocked) for v in inputs):
             if node.input:
                 self._origin[node.output[0]] = self._origin.get(node.input[0], node.output[0])
+            if node.op_type == "DequantizeLinear":
+                values, scale, zero = (*inputs, None)[:3]
+                self._record.constants[node.output[0]] = constant_format(attrs, values, scale, zero)  # type: ignore[arg-type]
             return evaluate(node.op_type, attrs, list(inputs))  # type: ignore[arg-type]
         if node.op_type not in HANDLERS:
             if any(isinstance(v, Blocked) for v in inputs):
@@ -147,9 +183,25 @@ class _Importer:
         handler, allowed = HANDLERS[node.op_type]
         check_attributes(attrs, allowed)
         try:
-            return handler(Call(self._canvas, self._layer_name(node), attrs, inputs, self._file.opset))
+            result = handler(Call(self._canvas, self._layer_name(node), attrs, inputs, self._file.opset, self._record))
+            self._note_formats(node, attrs, result)
+            return result
         except (TypeError, ValueError, IndexError, OverflowError) as error:
             raise UnsupportedNode(f"attributes or inputs of the wrong kind ({type(error).__name__})") from error
+
+    def _note_formats(self, node: NodeProto, attrs: dict[str, Any], result: Feature) -> None:
+        """Quantized weights belong to the convolution that was just built."""
+        if node.op_type == "DequantizeLinear":
+            self._dequantized.add(node.output[0])
+        constant = self._record.constants.get(node.input[1]) if len(node.input) > 1 else None
+        if constant is None or node.op_type not in ("Conv", "Gemm", "MatMul"):
+            return
+        if self._canvas.is_mean(result.node):
+            raise UnsupportedNode("a linear layer behind the mean of a quantized network; the machine rounds before the mean, so make it a 1x1 convolution")
+        weight = self._values[node.input[1]]
+        assert isinstance(weight, np.ndarray)
+        channel_axis = 0 if node.op_type == "Conv" or attrs.get("transB", 0) else weight.ndim - 1
+        self._record.weights[result.node] = weight_format(constant, weight.shape, channel_axis)
 
     def _is_read(self, tensor: str) -> bool:
         graph = self._file.model.graph

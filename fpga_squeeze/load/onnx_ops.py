@@ -6,7 +6,7 @@ Every function checks what it can without its input first, so that a bad attribu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -17,8 +17,11 @@ from fpga_squeeze.ir import Padding
 from fpga_squeeze.load.canvas import Canvas, check_conv, real, square
 from fpga_squeeze.load.features import BlockedNode, Feature, UnsupportedNode, clean, reshape, text, transpose, unpadded, view
 from fpga_squeeze.load.onnx_const import axes_of, ints, reshape_target, squeezed, unsqueezed
+from fpga_squeeze.load.qdq import PIXELS, QdqRecord, tensor_format
 
 Array = NDArray[Any]
+CLASS_SUMS = "the sum of integers"
+"""Tail of an output that holds the machine's class sums as they are."""
 
 
 class Blocked:
@@ -37,6 +40,7 @@ class Call:
     attrs: Mapping[str, Any]
     inputs: tuple[Value, ...]
     opset: int
+    record: QdqRecord = field(default_factory=QdqRecord)
 
     def feature(self, position: int = 0) -> Feature:
         """A feature map input."""
@@ -47,6 +51,8 @@ class Call:
             raise UnsupportedNode(f"input {position + 1} is {'left out' if value is None else 'a constant'}; what the image becomes was expected")
         if value.tail is not None:
             raise UnsupportedNode(f"it reads what {value.tail} makes of the class scores; nothing but the output may follow that")
+        if value.quantized is not None:
+            raise UnsupportedNode("computes with the integers of a quantized tensor; DequantizeLinear was expected before it")
         return value
 
     def constant(self, position: int, what: str) -> Array | None:
@@ -137,6 +143,15 @@ def _reduce_mean(c: Call) -> Feature:
     if axes is None:
         raise UnsupportedNode("averages over all dimensions; the mean over height and width was expected")
     return c.canvas.mean(c.name, c.feature(), axes, bool(c.attrs.get("keepdims", 1)))
+
+
+def _reduce_sum(c: Call) -> Feature:
+    """The exact sum of a quantized map's integers: the machine's own class sums, as this tool's quantized.onnx ends."""
+    axes = axes_of(c.attrs, c.constants())
+    x = _open(c)
+    if x.quantized is None or axes is None:
+        raise UnsupportedNode("sums a map of floats or over all dimensions; only the integers of a quantized map are summed, over height and width")
+    return replace(c.canvas.mean(c.name, replace(x, quantized=None), axes, bool(c.attrs.get("keepdims", 1))), tail=CLASS_SUMS)
 
 
 def _batch_norm(c: Call) -> Feature:
@@ -273,7 +288,7 @@ def _transpose(c: Call) -> Feature:
 def _open(c: Call) -> Feature:
     """The input, a softmax's result included: reshaping it does no harm."""
     value = c.inputs[0]
-    return value if isinstance(value, Feature) and value.tail is not None else c.feature()
+    return value if isinstance(value, Feature) and (value.tail is not None or value.quantized is not None) else c.feature()
 
 
 def _softmax(label: str) -> Callable[[Call], Feature]:
@@ -300,9 +315,39 @@ def _dropout(c: Call) -> Feature:
 
 
 def _cast(c: Call) -> Feature:
+    if c.attrs.get("to") in (6, 7) and isinstance(c.inputs[0], Feature) and c.inputs[0].quantized is not None:
+        return c.inputs[0]  # the same integers, with room for a sum
     if c.attrs.get("to") not in (1, 10, 11):
         raise UnsupportedNode("casts a feature map to another type than 16, 32 or 64 bit floats")
-    return _open(c)
+    x = _open(c)
+    if x.quantized is not None and x.quantized.frac != 0:
+        raise UnsupportedNode("takes integers for numbers; DequantizeLinear was expected")
+    return replace(x, quantized=None)
+
+
+def _quantize(c: Call) -> Feature:
+    if c.attrs.get("output_dtype", 0) or c.attrs.get("block_size", 0):
+        raise UnsupportedNode("output_dtype or block_size is set; the zero point's type and one scale were expected")
+    fmt = tensor_format(c.needed(1, "scales"), c.constant(2, "zero points"))
+    x = unpadded(c.feature())
+    if x.node == "image" and fmt != PIXELS:
+        raise UnsupportedNode("quantizes the image at another scale than 1 or to another type than uint8; raw pixels 0..255 were expected")
+    if c.canvas.is_mean(x.node):
+        return replace(x, tail="QuantizeLinear")
+    c.record.activation(x.node, fmt)
+    return replace(x, quantized=fmt)
+
+
+def _dequantize(c: Call) -> Feature:
+    fmt = tensor_format(c.needed(1, "scales"), c.constant(2, "zero points"))
+    x = _open(c)
+    if x.tail is not None:
+        return x
+    if x.quantized != fmt:
+        raise UnsupportedNode("reads a tensor that was not quantized at this very scale and type")
+    if x.node == "image" and fmt == PIXELS:
+        c.record.activation(x.node, fmt)
+    return replace(x, quantized=None)
 
 
 _WINDOW = frozenset({"kernel_shape", "strides", "pads", "auto_pad", "dilations"})
@@ -315,6 +360,7 @@ HANDLERS: dict[str, tuple[Handler, frozenset[str]]] = {
     "Clip": (_clip, frozenset({"min", "max"})),
     "Concat": (_concat, frozenset({"axis"})),
     "Conv": (_conv, _WINDOW | {"group"}),
+    "DequantizeLinear": (_dequantize, frozenset({"axis", "block_size"})),
     "Div": (_arithmetic("Div"), frozenset()),
     "Dropout": (_dropout, frozenset({"ratio", "seed"})),
     "Flatten": (_flatten, frozenset({"axis"})),
@@ -327,7 +373,9 @@ HANDLERS: dict[str, tuple[Handler, frozenset[str]]] = {
     "MaxPool": (_max_pool, _WINDOW | {"ceil_mode", "storage_order"}),
     "Mul": (_arithmetic("Mul"), frozenset()),
     "Pad": (_pad, frozenset({"mode", "pads", "value"})),
+    "QuantizeLinear": (_quantize, frozenset({"axis", "saturate", "block_size", "output_dtype", "precision"})),
     "ReduceMean": (_reduce_mean, frozenset({"axes", "keepdims", "noop_with_empty_axes"})),
+    "ReduceSum": (_reduce_sum, frozenset({"axes", "keepdims", "noop_with_empty_axes"})),
     "Relu": (lambda c: c.canvas.relu(c.name, c.feature()), frozenset()),
     "Reshape": (_reshape, frozenset({"allowzero"})),
     "Softmax": (_softmax("Softmax"), frozenset({"axis"})),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -100,7 +101,9 @@ class Interpreter:
             if self._code_bytes > MAX_TOTAL_CODE_BYTES:
                 raise CodeError(f"more than {MAX_TOTAL_CODE_BYTES} bytes of code")
             try:
-                tree = ast.parse(text)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # remarks on odd literals
+                    tree = ast.parse(text)
             except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
                 raise CodeError(f"{clean(entry)} does not parse ({type(error).__name__})") from error
             self._files[module] = {s.name: s for s in tree.body if isinstance(s, ast.ClassDef | ast.FunctionDef)}
