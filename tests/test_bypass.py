@@ -132,7 +132,7 @@ def test_the_fifo_is_in_the_memory_report_by_name_and_in_the_resources() -> None
 @pytest.mark.parametrize("name", ["simple", "complex", "residual"])
 def test_a_search_for_a_device_keeps_to_its_limits(name: str) -> None:
     qgraph = NETS[name](24)
-    device = find_device("arty-a7-35")
+    device = find_device("lifcl-40")
     goal = Goal(50.0)
     found = search(qgraph, goal, device)
     limits = device_limits(device, goal)
@@ -159,7 +159,13 @@ def test_exact_at_the_predicted_interval_under_stalls_and_after_a_reset(name: st
     assert least_depth(built[1], built[1].bypasses[0], rtl=True) < mark.high_water <= mark.depth or name == "complex"
 
 
-@pytest.mark.parametrize(("name", "fps"), [("simple", FPS), ("complex", FPS), ("residual", FPS), ("simple", 500_000.0)])
+@pytest.mark.parametrize(
+    ("name", "fps"),
+    [
+        ("simple", FPS), ("complex", FPS), pytest.param("residual", FPS, marks=pytest.mark.slow), pytest.param("simple", 500_000.0, marks=pytest.mark.slow),
+        pytest.param("nested", FPS, marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_the_least_depth_goes_on_and_one_beat_less_stands_still(name: str, fps: float, tmp_path: Path) -> None:
     """Frames pass with every bypass at its least depth; with one of them a beat below, nothing comes out."""
     require("icarus")
@@ -178,7 +184,7 @@ def test_the_least_depth_goes_on_and_one_beat_less_stands_still(name: str, fps: 
         with_depth(out, bypass, depth)
 
 
-@pytest.mark.parametrize("name", ["residual", "nested"])
+@pytest.mark.parametrize("name", [pytest.param("residual", marks=pytest.mark.slow), "nested"])
 def test_residual_and_nested_blocks_are_exact_and_no_slower(name: str, tmp_path: Path) -> None:
     require("verilator")
     built = machine(name)
