@@ -1,4 +1,4 @@
-"""The least depth of a bypass against a model that knows nothing of it: processes with bounded queues, each doing what its RTL module does, run in random order.
+"""The least depth of a bypass against a model that knows nothing of it: processes with bounded queues, each like its RTL module, run in random order.
 
 The processes read and write token by token; a convolution's windows are found tap by tap. With the derived depth no order of events stands still and every
 frame comes out; with one beat less every order does, in the first frame.

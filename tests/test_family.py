@@ -116,7 +116,8 @@ def test_custom_text_round_trips_and_is_an_arch_name() -> None:
 
 @pytest.mark.parametrize(("text", "wanted"), [
     ("custom:base=3", "'base=3' is not one of base_e=int"), ("custom:sr=0", "metaparameter sr"), ("custom:sr=x", "sr is 'x', expected a number"),
-    ("custom:freq=0", "metaparameter freq: 1 to"), ("custom:base_e=9999", "metaparameter base_e: 2 to 4096"), ("custom:bypass=all", "one of none, simple, complex"),
+    ("custom:freq=0", "metaparameter freq: 1 to"), ("custom:base_e=9999", "metaparameter base_e: 2 to 4096"),
+    ("custom:bypass=all", "one of none, simple, complex"),
     ("custom:stem=2.0", "1.0 or 1.1"), ("custom:base_e=4,sr=0.01", "fire2 has 0 squeeze"), ("custom:freq=1,freq=2", "each at most once"),
     ("custom:batch_norm=yes", "true or false"), ("custom:incr_e=4000", "1 or more each"), ("squeezenet1_2_bypass", "unknown arch"),
 ])  # fmt: skip
