@@ -95,11 +95,12 @@ def test_bad_clock_or_target(clock: float, fps: float) -> None:
 def test_unsupported_patterns_are_refused_by_name() -> None:
     m = Machine(3, 8)
     x = m.conv("conv1", "image", 4, 3, 1, 1)
-    y = m.conv("conv2", x, 4, 3, 1, 1)
+    y = m.pool("pooled", m.conv("conv2", x, 4, 3, 1, 1), 1, 1)
+    z = m.pool("also", m.conv("conv3", x, 4, 3, 1, 1), 1, 1)
     shape = m.nodes[x].shape
-    m._add(QNode("bypass", QAdd((0, 0), 0), (x, y), shape, m.nodes[x].fmt))
-    with pytest.raises(InputError, match=r"layer conv1: read by conv2, bypass"):
-        plan_machine(m.total("sum", "bypass"))
+    m._add(QNode("joined", QAdd((0, 0), 0), (y, z), shape, m.nodes[x].fmt))
+    with pytest.raises(InputError, match=r"layer conv1: read by conv2, conv3"):
+        plan_machine(m.total("sum", "joined"))
     with pytest.raises(InputError, match="ends in a global sum"):
         m2 = Machine(3, 8)
         plan_machine(m2.build(m2.conv("conv1", "image", 4, 1)))
