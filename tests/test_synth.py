@@ -50,7 +50,7 @@ def digits_units(out: Path, device_name: str = "k26", stages: tuple[str, ...] | 
 # ---------------------------------------------------------------- yosys
 
 
-@pytest.mark.parametrize(("device", "stages"), [("k26", ("pool2", "fire2.squeeze")), ("pynq-z2", ("fire2.squeeze",))])
+@pytest.mark.parametrize(("device", "stages"), [("k26", ("fire2.squeeze", "pool2")), ("pynq-z2", ("fire2.squeeze",))])
 def test_small_stages_are_within_the_bars(export: Path, device: str, stages: tuple[str, ...]) -> None:
     require_yosys()
     result = synth_export(export, "yosys", find_device(device), stages)
@@ -63,7 +63,7 @@ def test_blocks_are_equal_on_ecp5(export: Path) -> None:
     """Multipliers, block memories and flip-flops; LUTs of an ECP5 are an estimate (docs/resources.md)."""
     require_yosys()
     row = synth_export(export, "yosys", find_device("ulx3s"), ("fire2.squeeze",)).rows[0]
-    assert row.result.dsp == row.estimate.dsp == 3
+    assert row.result.dsp == row.estimate.dsp == 1
     assert row.result.bram18 == row.estimate.bram18
     assert row.within("ff") and 0.5 < (row.ratio("lut") or 0) < 2
 
