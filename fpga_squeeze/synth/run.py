@@ -18,7 +18,7 @@ from fpga_squeeze.pipeline import Progress, no_progress
 from fpga_squeeze.synth import vitis, vivado
 from fpga_squeeze.synth.result import SynthResult, SynthRow
 from fpga_squeeze.synth.units import Unit, unit_digest, units_of
-from fpga_squeeze.synth.yosys import DEFAULT_DEVICES, Yosys, find_yosys, run_unit, script, yosys_family
+from fpga_squeeze.synth.yosys import DEFAULT_DEVICE, Yosys, find_yosys, run_unit, script, yosys_family
 
 TOOLS = ("yosys", "vivado", "vitis")
 YOSYS_JOBS = 2
@@ -50,7 +50,7 @@ def synth_export(
     plan = pipeline.open_plan(opened)
     config = load_config(out / "model/build.toml")
     if device is None:
-        device = find_device(config.device) if config.device else find_device(DEFAULT_DEVICES["xcup"])
+        device = find_device(config.device) if config.device else find_device(DEFAULT_DEVICE)
     if tool == "vitis":
         return vitis.synth_hls(out, config.top, plan, device, stages, progress)
     design = rtl_design(opened.qgraph, plan, pipeline.rtl_options(config, device))

@@ -43,7 +43,7 @@ def units_of(rtl: Path, plan: FoldPlan, design: RtlDesign, device: Device, stage
     for link, stream in zip((*plan.links, *plan.bypasses), design.all_streams, strict=True):
         estimate = converter_resources(link.shape[0], stream.bits, link.in_lanes, link.out_lanes, device)
         estimate = estimate + fifo_resources(stream.fifo_bits, stream.depth, device)
-        found.append(Unit(link.name, "link", LINK_TOP, link_source(stream), (), estimate))
+        found.append(Unit(link.name + LINK_SUFFIX, "link", LINK_TOP, link_source(stream), (), estimate))
     if stages is None:
         return tuple(found)
     known = {unit.name for unit in found} | {unit.top for unit in found if unit.kind == "stage"}
@@ -54,6 +54,8 @@ def units_of(rtl: Path, plan: FoldPlan, design: RtlDesign, device: Device, stage
 
 
 LINK_TOP = "fsq_link"
+LINK_SUFFIX = "_link"
+"""Behind a link's name: some links are called as a stage is."""
 
 
 def link_source(stream: StreamRtl) -> str:

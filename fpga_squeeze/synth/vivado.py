@@ -16,7 +16,7 @@ from fpga_squeeze.hardware.cost import Resources
 from fpga_squeeze.hardware.devices import LATTICE, Device
 from fpga_squeeze.pipeline import Progress
 from fpga_squeeze.synth.result import SynthResult, SynthRow
-from fpga_squeeze.synth.units import Unit
+from fpga_squeeze.synth.units import LINK_SUFFIX, Unit
 
 _COLUMNS = {"Total LUTs": "lut", "FFs": "ff", "RAMB36": "bram36", "RAMB18": "bram18", "URAM": "uram", "DSP Blocks": "dsp", "DSP48 Blocks": "dsp"}
 _REQUIRED = ("lut", "ff", "bram36", "bram18", "dsp")
@@ -85,7 +85,8 @@ def rows_of(units: tuple[Unit, ...], instances: tuple[Instance, ...], seconds: f
                 raise CheckFailedError(f"vivado: instance {unit.top}_stage is not in the utilization report; known: {', '.join(i for i in found if i)}")
         else:
             # A register slice may have been merged into its neighbours, so that nothing of that name is left.
-            result = found.get(f"{unit.name}_converter", Resources()) + found.get(f"{unit.name}_fifo", Resources())
+            name = unit.name.removesuffix(LINK_SUFFIX)
+            result = found.get(f"{name}_converter", Resources()) + found.get(f"{name}_fifo", Resources())
         rows.append(SynthRow(unit.name, unit.kind, unit.estimate, result, 0.0 if rows else seconds, False))
     return tuple(rows)
 

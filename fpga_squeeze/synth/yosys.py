@@ -24,7 +24,7 @@ from fpga_squeeze.synth.units import Unit
 FAMILIES = {"zynq7000": "xc7", "artix7": "xc7", "kintex7": "xc7", "zynqmp": "xcup", "virtexuplus": "xcup", "ecp5": "ecp5"}
 """Device family -> what yosys calls it."""
 
-DEFAULT_DEVICES = {"xcup": "xck26", "xc7": "xc7z020", "ecp5": "lfe5u-85f"}
+DEFAULT_DEVICE = "k26"
 
 # Repeated modules that stay modules, so that each is mapped once however often it is used. Counts differ by what crosses their ports: nothing but
 # constants could, and those would only be weights of padded lanes.
