@@ -44,7 +44,7 @@ class System:
     def __init__(self, dut: Any) -> None:
         self.dut = dut
         for port in ("s_axis", "m_axis", "s_load_axis"):
-            logging.getLogger(f"cocotb.{dut._name}.{port}").setLevel(logging.WARNING)  # every frame, in full
+            logging.getLogger(f"cocotb.{dut._name}.{port}").setLevel(logging.WARNING)  # else every frame, in full
         Clock(dut.ap_clk, PERIOD_NS, "ns").start()
         self.memory = Memory()
 
@@ -183,6 +183,24 @@ async def stalls(dut: Any) -> None:
         equal(machine.class_sums(IMAGES), SUMS["a"])
         system.source.clear_pause_generator()
         system.source.pause = False
+
+    await run(dut, body)
+
+
+@cocotb.test(timeout_time=100, timeout_unit="ms", skip=not MACHINE["top_k"])
+async def best_classes(dut: Any) -> None:
+    """A machine that sends its best classes only: class and sum of each, best first."""
+
+    def body(system: System) -> None:
+        machine = system.accelerator(max_batch=3)
+        best = np.argsort(-SUMS["a"], axis=1, kind="stable")[:, : MACHINE["top_k"]]
+        for k in (1, MACHINE["top_k"]):
+            classes, sums = machine.classify(IMAGES, k=k)
+            np.testing.assert_array_equal(classes, best[:, :k])
+            equal(sums, np.take_along_axis(SUMS["a"], best[:, :k], axis=1))
+        assert machine.check() == len(np.load(FOLDER / "golden_sums.npy")) * MACHINE["top_k"]
+        raises(system.driver.AcceleratorError, "best classes only", lambda: machine.class_sums(IMAGES))
+        raises(ValueError, "k: 1 to", lambda: machine.classify(IMAGES, k=MACHINE["top_k"] + 1))
 
     await run(dut, body)
 
