@@ -67,6 +67,7 @@ def export_text(result: ExportResult) -> None:
     if any(e.loaded for s in result.plan.stages for e in s.engines):
         out.print("Weights are loaded after reset: send rtl/weights/load.bin to s_load_axis (docs/loading.md).")
     out.print(f"Wrote {result.files} files to {result.out}; look at {result.out / 'report/memory_budget.md'} and {result.out / 'hls'}.")
+    out.print(f"Open {result.out / 'report/report.html'} in a browser for all of it on one page.")
     out.print(f"Next: fpga-squeeze verify {result.out}")
 
 
@@ -275,5 +276,6 @@ def demo(folder: Path) -> bool:
     if proof.ok:
         out.print(f"\nProven: the C++ in {folder / 'hls'} computes the very integers of the simulator, at every stage.")
         out.print(f"Look next at {folder / 'hls/squeezenet.cpp'} (the dataflow graph) and {folder / 'report/memory_budget.md'} (every bit on chip).")
+        out.print(f"Open {folder / 'report/report.html'} in a browser: pipeline, memory, speed, accuracy and what was proven, on one page.")
         out.print("Then try your own: fpga-squeeze export model.pt --calibration images/ -o out")
     return proof.ok
