@@ -7,7 +7,7 @@ WORKERS ?= 2
 # Two test processes on two cores: one thread each, or they fight.
 TEST_ENV = OMP_NUM_THREADS=1
 
-.PHONY: help demo test test-all lint docs setup committed icarus clean
+.PHONY: help demo test test-all lint docs setup committed icarus chromium clean
 help:
 	@echo "make demo      set up, export the embedded digit network, run its C simulation, print the memory budget"
 	@echo "make test      set up, then lint, type check and all tests (under 30 minutes on 2 cores)"
@@ -47,10 +47,16 @@ icarus:
 	  { apt-get update -qq && apt-get install -y -qq iverilog ccache; } >/dev/null 2>&1; } || \
 	  echo "Icarus Verilog is not installed; its tests will be skipped (sudo apt-get install iverilog ccache)"
 
-test: lint icarus
+# So does the browser that the report page is tested in.
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1; } || \
+	  echo "Chromium is not installed; the report page's browser tests will be skipped (sudo apt-get install chromium)"
+
+test: lint icarus chromium
 	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
-test-all: lint icarus
+test-all: lint icarus chromium
 	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 clean:

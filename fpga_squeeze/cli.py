@@ -39,7 +39,7 @@ def export(
     calibration: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of images to choose number formats on, or `random` by name.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Options from a build.toml; options on the command line win.")] = None,
     arch: Annotated[str | None, typer.Option(
-        help="auto, squeezenet1_0, squeezenet1_1, either with _bypass or _complex_bypass, squeezenet_digits, custom:base_e=64,incr_e=32,..., or graph: the file's own."
+        help="auto, squeezenet1_0, squeezenet1_1, either with _bypass or _complex_bypass, squeezenet_digits, custom:base_e=64,..., or graph: the file's own."
     )] = None,
     input_size: Annotated[int | None, typer.Option(metavar="N", help="Height and width of the image the network takes.")] = None,
     ceil_mode: Annotated[bool | None, typer.Option("--ceil-mode/--floor-mode", help="Rounding of the pooling output size (torchvision: ceil).")] = None,

@@ -74,6 +74,7 @@ def export_text(result: ExportResult) -> None:
     if any(e.loaded for s in result.plan.stages for e in s.engines):
         out.print("Weights are loaded after reset: send rtl/weights/load.bin to s_load_axis (docs/loading.md).")
     out.print(f"Wrote {result.files} files to {result.out}; look at {result.out / 'report/memory_budget.md'} and {result.out / 'hls'}.")
+    out.print(f"Open {result.out / 'report/report.html'} in a browser for all of it on one page.")
     out.print(f"Next: fpga-squeeze verify {result.out}")
 
 

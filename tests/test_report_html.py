@@ -47,7 +47,7 @@ def test_page_of_an_export_is_self_contained_and_repeatable(copy: Path) -> None:
     addresses = re.findall(r"""(?:src|href)\s*=\s*["']?([^"' >]+)""", page)
     assert addresses and all(a.startswith(("#", "data:")) for a in addresses), "every address is inside the page"
     assert "url(" not in page and "@import" not in page and "http" not in re.sub(r"http-equiv", "", page)
-    assert str(copy.parent) not in page
+    assert str(copy.parent) not in page and "Content-Security-Policy" in page
 
 
 def test_numbers_on_the_page_are_those_of_the_reports(digits_out: Path) -> None:

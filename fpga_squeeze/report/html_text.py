@@ -38,7 +38,7 @@ def size(n_bytes: float) -> str:
 def rate(fps: float) -> str:
     """Frames a second, one decimal where it tells something.
 
-    >>> rate(507.267), rate(21258.5)
+    >>> rate(507.267), rate(21258.503)
     ('507.3', '21,259')
     """
     return f"{fps:,.1f}" if fps < 10_000 else f"{fps:,.0f}"
