@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -293,7 +294,9 @@ class Small(torch.nn.Module):
 
 
 def scripted(folder: Path, kind: str = "") -> Path:
-    torch.jit.script(Small(kind).eval()).save(str(folder / "m.pt"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit's deprecation notes
+        torch.jit.script(Small(kind).eval()).save(str(folder / "m.pt"))
     return folder / "m.pt"
 
 

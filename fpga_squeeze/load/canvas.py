@@ -257,6 +257,14 @@ def real(values: Array, what: str, finite: bool = True) -> F64:
     return result
 
 
+def standard_deviation(variance: F64, epsilon: float) -> F64:
+    """sqrt(variance + epsilon), as BatchNorm divides by it. Raises UnsupportedNode when it is not a positive number."""
+    inside = variance + epsilon
+    if not (inside > 0).all():
+        raise UnsupportedNode("a variance is negative")
+    return np.asarray(np.sqrt(inside))
+
+
 def square(values: tuple[int, ...], what: str) -> int:
     """The one number of (n, n) (or (n,)). Raises UnsupportedNode when height and width differ."""
     if len(values) not in (1, 2) or len(set(values)) != 1 or values[0] < 1:
