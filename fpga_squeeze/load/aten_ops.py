@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from fpga_squeeze.ir import Padding
-from fpga_squeeze.load.canvas import Canvas, check_conv, real, square
+from fpga_squeeze.load.canvas import Canvas, check_conv, real, square, standard_deviation
 from fpga_squeeze.load.features import BlockedNode, Feature, UnsupportedNode, reshape, text, transpose, unpadded
 
 Array = NDArray[Any]
@@ -170,9 +170,7 @@ def _batch_norm(a: Arguments) -> Feature:
         raise UnsupportedNode("normalizes by the batch; export the network for inference (model.eval())")
     mean, variance = (real(a.needed(key, "statistics"), "statistics") for key in ("running_mean", "running_var"))
     weight, bias = a.constant("weight", "scales"), a.constant("bias", "offsets")
-    deviation = np.sqrt(variance + float(a["eps"]))
-    if not (deviation > 0).all():
-        raise UnsupportedNode("a variance is negative")
+    deviation = standard_deviation(variance, float(a["eps"]))
     scale = (np.ones_like(mean) if weight is None else real(weight, "scales")) / deviation
     offset = (np.zeros_like(mean) if bias is None else real(bias, "offsets")) - mean * scale
     x = a.feature()

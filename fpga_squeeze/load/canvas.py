@@ -17,6 +17,8 @@ from fpga_squeeze.errors import InputError
 from fpga_squeeze.ir import F64, Add, BatchNorm, Concat, Conv, GlobalAveragePool, Graph, GraphBuilder, Input, MaxPool, Node, Op, Padding, Relu, Shape
 from fpga_squeeze.load.features import Feature, UnsupportedNode, axis_groups, like, text, unpadded, view
 
+_WORDS = frozenset({"input", "output", "add", "final", "signed", "return", "new", "this", "reg", "wire", "bit", "do", "if", "for", "top", "main"})
+"""What layers are sometimes called and a language or the machine's own files claim."""
 MAX_NODES = 4096
 MAX_MAP_ELEMENTS = 1 << 26
 MAX_MACS = 100_000_000_000
@@ -30,6 +32,7 @@ class Canvas:
         self._builder = GraphBuilder()
         self._nodes: dict[str, Node] = {}
         self._never_negative: set[str] = set()
+        self._taken: set[str] = set()
         self._macs = 0
 
     def input(self, shape: Shape, layout: str) -> Feature:
@@ -238,10 +241,14 @@ class Canvas:
         return name
 
     def _unique(self, hint: str) -> str:
-        base = re.sub(r"[^0-9A-Za-z_.\-]+", ".", hint).strip(".")[:80] or "layer"
+        """A layer name that C++ and Verilog names are made of without clashes: letters, digits, single dots and underscores, a letter first."""
+        base = re.sub(r"__+", "_", re.sub(r"[^0-9A-Za-z_]+", ".", hint))[:80].strip("._") or "layer"
+        if not base[0].isalpha() or base.lower() in _WORDS:
+            base = f"layer_{base}"
         name, number = base, 2
-        while name in self._nodes:
+        while name.replace(".", "_").lower() in self._taken:
             name, number = f"{base}_{number}", number + 1
+        self._taken.add(name.replace(".", "_").lower())
         return name
 
 
@@ -255,6 +262,14 @@ def real(values: Array, what: str, finite: bool = True) -> F64:
     if bad:
         raise UnsupportedNode(f"{bad} of {result.size} {what} values are NaN or infinite")
     return result
+
+
+def standard_deviation(variance: F64, epsilon: float) -> F64:
+    """sqrt(variance + epsilon), as BatchNorm divides by it. Raises UnsupportedNode when it is not a positive number."""
+    inside = variance + epsilon
+    if not (inside > 0).all():
+        raise UnsupportedNode("a variance is negative")
+    return np.asarray(np.sqrt(inside))
 
 
 def square(values: tuple[int, ...], what: str) -> int:

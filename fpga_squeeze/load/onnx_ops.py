@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpga_squeeze.ir import Padding
-from fpga_squeeze.load.canvas import Canvas, check_conv, real, square
+from fpga_squeeze.load.canvas import Canvas, check_conv, real, square, standard_deviation
 from fpga_squeeze.load.features import BlockedNode, Feature, UnsupportedNode, clean, reshape, text, transpose, unpadded, view
 from fpga_squeeze.load.onnx_const import axes_of, ints, reshape_target, squeezed, unsqueezed
 from fpga_squeeze.load.qdq import PIXELS, QdqRecord, tensor_format
@@ -161,9 +161,7 @@ def _batch_norm(c: Call) -> Feature:
     x = c.feature()
     if x.channel_dim != 1 or any(v.shape != (x.shape[0],) for v in (scale, offset, mean, variance)):
         raise UnsupportedNode(f"{scale.size} channels on a tensor of shape {text(x.dims)}")
-    deviation = np.sqrt(variance + float(c.attrs.get("epsilon", 1e-5)))
-    if not (deviation > 0).all():
-        raise UnsupportedNode("a variance is negative")
+    deviation = standard_deviation(variance, float(c.attrs.get("epsilon", 1e-5)))
     return c.canvas.scale_offset(c.name, x, scale / deviation, offset - mean * scale / deviation)
 
 
