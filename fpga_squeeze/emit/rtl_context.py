@@ -7,6 +7,18 @@ from dataclasses import dataclass
 from fpga_squeeze.emit.hls_context import HlsOptions, configuration_digest
 from fpga_squeeze.emit.idents import Namer, checked_identifier
 from fpga_squeeze.emit.load_image import LOAD_IDS, header, load_memories, payload_bytes
+from fpga_squeeze.emit.rtl_parameters import (
+    STYLES,
+    EngineRtl,
+    add_parameters,
+    bypass_parameters,
+    conv_parameters,
+    expand_parameters,
+    literal,
+    pool_parameters,
+    sum_parameters,
+)
+from fpga_squeeze.emit.rtl_parameters import memory_name as memory_name
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import TensorFormat
 from fpga_squeeze.hardware.bypass import rtl_bypass_depth
@@ -17,10 +29,6 @@ from fpga_squeeze.quantize.qgraph import QuantGraph
 
 INDEX_BITS = 32
 """Bits of a class index in the top-k output."""
-
-INTEGER_BITS = 31
-"""Non-negative parameters up to here are printed in decimal; wider ones as sized hexadecimal."""
-
 
 @dataclass(frozen=True)
 class RtlOptions:
@@ -136,14 +144,6 @@ class StreamRtl:
 
 
 @dataclass(frozen=True)
-class EngineRtl:
-    """What an engine's memories are called: `ident`, the stem of their files, and `load_id`, the number of the first of the three on the load bus."""
-
-    ident: str
-    load_id: int
-
-
-@dataclass(frozen=True)
 class LoaderRtl:
     """Parameters of fsq_loader: memories, its table and the image's header as literals; `bytes` of a whole image."""
 
@@ -151,13 +151,6 @@ class LoaderRtl:
     table: str
     header: str
     bytes: int
-
-
-STYLES = {"auto": 0, "lut": 1, "bram": 2, "uram": 3}
-"""STYLE of fsq_parameter_memory for a plan's weight_storage."""
-
-PACKS = {"none": 0, "channels": 1, "pixels": 2}
-"""PACK of fsq_mvu for a plan's packing."""
 
 
 @dataclass(frozen=True)
@@ -256,11 +249,6 @@ def output_bits(fmt: TensorFormat) -> int:
     return 64 if bits > 32 else 32
 
 
-def memory_name(engine_ident: str, kind: str) -> str:
-    """File name of one of an engine's memories: kind is weights, bias or shift."""
-    return f"{engine_ident}_{kind}.hex"
-
-
 def _engine_ident(stage: Stage, engine: Engine, idents: dict[str, str], namer: Namer) -> str:
     return idents[stage.name] if stage.name == engine.node else namer.take(engine.node)
 
@@ -298,27 +286,27 @@ def _stage(stage: Stage, plan: FoldPlan, ident: str, engines: dict[str, EngineRt
     into, outof = plan.link_into(stage.name), plan.link_from(stage.name)
     extra: tuple[tuple[str, int], ...] = ()
     if isinstance(stage, ConvStage):
-        library, parameters, extra = "fsq_conv_engine", _conv(stage.engine, engines), (("high_water", 16),)
+        library, parameters, extra = "fsq_conv_engine", conv_parameters(stage.engine, engines), (("high_water", 16),)
         describe = f"{_engine_text(stage.engine)}, {stage.engine.cycles} cycles a frame"
     elif isinstance(stage, ExpandStage):
-        library, parameters = "fsq_expand", _expand(stage, engines)
+        library, parameters = "fsq_expand", expand_parameters(stage, engines)
         extra = tuple((f"{n}_high_water", 16) for n in ("centre", "e1", "e3"))
         describe = f"{_engine_text(stage.expand1x1)}; {_engine_text(stage.expand3x3)}; {stage.cycles} cycles a frame"
     elif isinstance(stage, PoolStage):
-        library, parameters = "fsq_max_pool", _pool(stage)
+        library, parameters = "fsq_max_pool", pool_parameters(stage)
         describe = f"max pool {stage.kernel}x{stage.kernel}/{stage.stride}, {_shape(stage.in_shape)} to {_shape(stage.out_shape)}"
     elif isinstance(stage, AddStage):
-        library, parameters = ("fsq_adder", []) if stage.engine is None else ("fsq_conv_adder", _bypass_conv(stage.engine, engines))
-        parameters = parameters + _add(stage)
+        library, parameters = ("fsq_adder", []) if stage.engine is None else ("fsq_conv_adder", bypass_parameters(stage.engine, engines))
+        parameters = parameters + add_parameters(stage)
         extra = () if stage.engine is None else (("high_water", 16),)
         describe = f"sum of {into.tensor} and {plan.bypass_into(stage.name).tensor}, {_shape(stage.in_shape)}"
         describe += f"; on the bypass {_engine_text(stage.engine)}" if stage.engine else ""
     else:
-        library, parameters = "fsq_global_sum", _sum(stage, sum_bits)
+        library, parameters = "fsq_global_sum", sum_parameters(stage, sum_bits)
         describe = f"sum of every channel over {stage.in_shape[1]}x{stage.in_shape[2]} pixels"
     out_bits = sum_bits if isinstance(stage, GlobalSumStage) else outof.in_lanes * outof.fmt.bits
     return StageRtl(
-        ident=ident, name=stage.name, library=library, describe=describe, parameters=tuple((n, _literal(v)) for n, v in parameters),
+        ident=ident, name=stage.name, library=library, describe=describe, parameters=tuple((n, literal(v)) for n, v in parameters),
         extra=extra, in_bits=into.out_lanes * into.fmt.bits, out_bits=out_bits, has_last=isinstance(stage, GlobalSumStage),
         has_memories=bool(stage.engines), loaded=any(e.loaded for e in stage.engines),
         bypass_bits=stage.bypass_lanes * plan.bypass_into(stage.name).fmt.bits if isinstance(stage, AddStage) else 0,
@@ -334,113 +322,3 @@ def _engine_text(e: Engine) -> str:
         f"{e.node}: {e.kernel}x{e.kernel}/{e.stride}, {_shape(e.in_shape)} to {_shape(e.out_shape)}, "
         f"{e.fold.p_oc} x {e.fold.p_ic} x {e.fold.p_k} multipliers{f' for each of {e.fold.p_px} pixels' if e.fold.p_px > 1 else ''}"
     )
-
-
-class _File(str):
-    """A memory file's name: printed behind the folder parameter."""
-
-
-def _literal(value: int | _File) -> str:
-    if isinstance(value, _File):
-        return f'{{WEIGHTS, "{value}"}}'
-    return str(value) if value.bit_length() <= INTEGER_BITS else f"{value.bit_length()}'h{value:x}"
-
-
-Parameters = list[tuple[str, "int | _File"]]
-
-
-def _files(e: Engine, engines: dict[str, EngineRtl], prefix: str = "") -> Parameters:
-    """The memories an engine reads; one shift for all channels needs none, nor does what is loaded."""
-    if e.loaded:
-        return []
-    kinds = [("WEIGHT", "weights"), ("BIAS", "bias"), *([("SHIFT", "shift")] if e.shift_bits else [])]
-    return [(f"{prefix}{kind}_FILE", _File(memory_name(engines[e.node].ident, name))) for kind, name in kinds]
-
-
-def _numbers(e: Engine, prefix: str = "") -> Parameters:
-    return [
-        (f"{prefix}WEIGHT_BITS", e.weight_bits), (f"{prefix}ACC_BITS", e.acc_bits), (f"{prefix}BIAS_BITS", e.bias_bits),
-        (f"{prefix}SHIFT_MIN", e.shift_min), (f"{prefix}SHIFT_MAX", e.shift_max),
-    ]  # fmt: skip
-
-
-def _forms(e: Engine, engines: dict[str, EngineRtl], prefix: str = "") -> Parameters:
-    """Packing, storage and loading, where they are not the library's defaults."""
-    found: Parameters = []
-    if e.packing != "none":
-        found += [(f"{prefix}PACK", PACKS[e.packing]), (f"{prefix}PACK_SHIFT", e.pack_shift)]
-    if e.weight_storage != "auto":
-        found.append((f"{prefix}STYLE", STYLES[e.weight_storage]))
-    if e.loaded:
-        found += [(f"{prefix}LOADED", 1), (f"{prefix}LOAD_ID", engines[e.node].load_id)]
-    return found
-
-
-def _formats(into: TensorFormat, out: TensorFormat) -> Parameters:
-    return [("ACT_BITS", into.bits), ("ACT_SIGNED", int(into.signed)), ("OUT_BITS", out.bits), ("OUT_SIGNED", int(out.signed))]
-
-
-def _conv(e: Engine, engines: dict[str, EngineRtl]) -> Parameters:
-    top, left, _, _ = e.padding
-    pad = 0
-    for channel, value in enumerate(e.pad_value):
-        pad |= (value & ((1 << e.in_fmt.bits) - 1)) << (channel * e.in_fmt.bits)
-    parameters: Parameters = [
-        ("IH", e.in_shape[1]), ("IW", e.in_shape[2]), ("OH", e.out_shape[1]), ("OW", e.out_shape[2]), ("K", e.kernel), ("S", e.stride),
-        ("PT", top), ("PL", left), ("P_OC", e.fold.p_oc), ("P_IC", e.fold.p_ic), ("P_K", e.fold.p_k), ("IC_FOLDS", e.ic_folds),
-        ("OC_FOLDS", e.oc_folds), ("ROWS", e.buffer_rows or 1), ("PIXEL_BUFFER", int(e.pixel_buffered)),
-    ]  # fmt: skip
-    if pad and not e.pixel_buffered:
-        parameters.append(("PAD_VALUE", pad))
-    if e.fold.p_px > 1:
-        parameters.append(("P_PX", e.fold.p_px))
-    return parameters + _formats(e.in_fmt, e.out_fmt) + _numbers(e) + _forms(e, engines) + _files(e, engines)
-
-
-def _bypass_conv(e: Engine, engines: dict[str, EngineRtl]) -> Parameters:
-    """The engine's parameters under the names of fsq_conv_adder: its output is the adder's second operand."""
-    names = {"ACT_BITS": "IN_BITS", "ACT_SIGNED": "IN_SIGNED", "OUT_BITS": "B_BITS", "OUT_SIGNED": "B_SIGNED"}
-    own = [("OC", e.out_shape[0]), *((names.get(n, n), v) for n, v in _conv(e, engines))]
-    return [(n, v) for n, v in own if not n.startswith("B_")]
-
-
-def _add(s: AddStage) -> Parameters:
-    return [
-        ("LANES", s.lanes), ("A_BITS", s.in_fmt.bits), ("A_SIGNED", int(s.in_fmt.signed)), ("B_BITS", s.bypass_fmt.bits),
-        ("B_SIGNED", int(s.bypass_fmt.signed)), ("ALIGN_A", s.align[0]), ("ALIGN_B", s.align[1]), ("SHIFT", s.shift),
-        ("OUT_BITS", s.out_fmt.bits), ("OUT_SIGNED", int(s.out_fmt.signed)),
-    ]  # fmt: skip
-
-
-def _expand(stage: ExpandStage, engines: dict[str, EngineRtl]) -> Parameters:
-    e1, e3 = stage.expand1x1, stage.expand3x3
-    depth = rtl_expand_depths(stage)
-    parameters: Parameters = [
-        ("IH", e3.in_shape[1]), ("IW", e3.in_shape[2]), ("IC", e3.in_shape[0]), ("K", e3.kernel), ("ROWS", e3.buffer_rows),
-        ("E1_OC", e1.out_shape[0]), ("E3_OC", e3.out_shape[0]), ("E1_P_OC", e1.fold.p_oc), ("E1_P_IC", e1.fold.p_ic),
-        ("E3_P_OC", e3.fold.p_oc), ("E3_P_IC", e3.fold.p_ic), ("E3_P_K", e3.fold.p_k), ("OUT_LANES", stage.out_lanes),
-        ("CENTRE_DEPTH", depth.centre), ("E1_DEPTH", depth.e1), ("E3_DEPTH", depth.e3),
-    ]  # fmt: skip
-    if e3.fold.p_px > 1:
-        parameters.append(("P_PX", e3.fold.p_px))
-    parameters += _formats(e3.in_fmt, e3.out_fmt)
-    for prefix, e in (("E1_", e1), ("E3_", e3)):
-        parameters += _numbers(e, prefix) + _forms(e, engines, prefix) + _files(e, engines, prefix)
-    return parameters
-
-
-def _pool(s: PoolStage) -> Parameters:
-    top, left, bottom, right = s.padding
-    return [
-        ("CHANNELS", s.in_shape[0]), ("LANES", s.lanes), ("BITS", s.fmt.bits), ("SIGNED", int(s.fmt.signed)), ("IH", s.in_shape[1]),
-        ("IW", s.in_shape[2]), ("K", s.kernel), ("S", s.stride), ("PAD_TOP", top), ("PAD_LEFT", left), ("PAD_BOTTOM", bottom), ("PAD_RIGHT", right),
-    ]  # fmt: skip
-
-
-def _sum(s: GlobalSumStage, sum_bits: int) -> Parameters:
-    pixels = s.in_shape[1] * s.in_shape[2]
-    own = max(s.out_fmt.bits + (0 if s.out_fmt.signed else 1), s.in_fmt.bits + (0 if s.in_fmt.signed else 1) + (pixels - 1).bit_length())
-    return [
-        ("CHANNELS", s.in_shape[0]), ("LANES", s.lanes), ("BITS", s.in_fmt.bits), ("SIGNED", int(s.in_fmt.signed)), ("PIXELS", pixels),
-        ("SUM_BITS", min(own, sum_bits)), ("OUT_BITS", sum_bits),
-    ]  # fmt: skip

@@ -49,6 +49,21 @@ def least_depth(plan: FoldPlan, bypass: Link, *, rtl: bool) -> int:
     return max(1, int((entered - left).max()))
 
 
+def bypass_ahead(plan: FoldPlan, bypass: Link) -> bool:
+    """Whether the main branch, for every sum, needs as much of the forked stream as the bypass does, in RTL and HLS: `least_depth` relies on it."""
+    stage = _adder(plan, bypass)
+    shape = bypass.shape
+    fifo = converter_need(shape[0], shape[1] * shape[2], bypass.in_lanes, bypass.out_lanes)
+    pixels = stage.in_shape[1] * stage.in_shape[2]
+    for rtl in (True, False):
+        own = fifo
+        if stage.engine is not None:
+            own = fifo[engine_need(stage.engine, rtl=rtl)[converter_need(stage.in_shape[0], pixels, stage.engine.fold.p_oc, stage.lanes) - 1] - 1]
+        if (main_need(plan, bypass, rtl=rtl) < own).any():
+            return False
+    return True
+
+
 def full_rate_depth(plan: FoldPlan, bypass: Link) -> int:
     """The depth that holds all that waits in the FIFO while every stage works at the plan's interval."""
     stage = _adder(plan, bypass)
@@ -137,4 +152,4 @@ def mvu_depth(e: Engine) -> int:
     return (done + 4 + folds - 1) // folds + 1
 
 
-__all__ = ["full_rate_depth", "hls_bypass_depth", "least_depth", "mvu_depth", "rtl_bypass_depth"]
+__all__ = ["bypass_ahead", "full_rate_depth", "hls_bypass_depth", "least_depth", "mvu_depth", "rtl_bypass_depth"]

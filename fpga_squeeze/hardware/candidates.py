@@ -113,7 +113,7 @@ def least_multipliers(stage: Stage, target: int, p_px: tuple[int, ...], in_lanes
         return best
     forms = streamed(stage, target, in_lanes)
     if isinstance(stage, AddStage) and stage.engine is not None:
-        folded = [(f, replace(stage.engine, fold=f)) for f in engine_folds(stage.engine, target, p_px)] if forms else []
+        folded = [(f, replace(stage.engine, fold=f)) for f in engine_folds(stage.engine, target, (1,))] if forms else []
         return min(((f.multipliers, max(forms[0].cycles, replace(stage, lanes=forms[0].lanes, engine=e).cycles)) for f, e in folded), default=None)
     return (0, forms[0].cycles) if forms else None
 
@@ -127,7 +127,8 @@ def choices(stage: Stage, target: int, space: Space, in_lanes: int | None = None
         return _expand_choices(stage, target, space, in_lanes)
     forms = streamed(stage, target, in_lanes)
     if isinstance(stage, AddStage) and stage.engine is not None:
-        engines = _engine_choices(stage.engine, engine_folds(stage.engine, target, space.p_px), space)
+        # One pixel at a time: a group would wait for pixels that the main branch does not need yet (hardware/bypass.py).
+        engines = _engine_choices(stage.engine, engine_folds(stage.engine, target, (1,)), space)
         joined = [replace(s, engine=e) for s in forms if isinstance(s, AddStage) for e, _ in engines]
         return tuple(_choice(s, stage_resources(s, space.device)) for s in joined)
     return tuple(_choice(s, stage_resources(s, space.device)) for s in forms)

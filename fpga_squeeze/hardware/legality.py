@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import signed_bits
-from fpga_squeeze.hardware.bypass import hls_bypass_depth
+from fpga_squeeze.hardware.bypass import bypass_ahead, hls_bypass_depth
 from fpga_squeeze.hardware.devices import MULTIPLIER_BITS
 from fpga_squeeze.hardware.dsp_packing import MAX_BITS
 from fpga_squeeze.hardware.fifo import link_depth
@@ -191,5 +191,8 @@ def _verify_bypasses(plan: FoldPlan, qgraph: QuantGraph) -> None:
         _require(bypass.out_lanes == stage.bypass_lanes, where, f"bypass {bypass.name} must carry {stage.bypass_lanes} lanes out, got {bypass.out_lanes}")
         operands = {plan.link_into(where).tensor, stage.bypass if stage.engine is None else stage.engine.node}
         _require(operands == set(qgraph[stage.node].inputs), where, f"{stage.node} adds {' and '.join(qgraph[stage.node].inputs)}")
+        ahead = bypass_ahead(plan, bypass)
+        more = f"bypass {bypass.name} must not need more of {bypass.tensor} for a sum than the main branch does; p_px 1 on the bypass needs least"
+        _require(ahead, where, more)
         least = hls_bypass_depth(plan, bypass)
         _require(bypass.depth >= least, where, f"bypass {bypass.name} needs a depth of at least {least} beats, got {bypass.depth}")
