@@ -35,20 +35,25 @@ class Packing:
 
 
 @cache
+def bram18_shape(width_bits: int, depth: int) -> tuple[int, int]:
+    """(18 Kb blocks, slices) of a `depth` x `width_bits` memory: cut into slices as deep as a block of one shape, which lie side by side and share blocks;
+    the high address bits choose a slice of what is read. The fewest blocks, of those the fewest slices, as yosys does it.
+
+    >>> bram18_shape(24, 11264), bram18_shape(24, 8192), bram18_shape(64, 512)
+    ((15, 11), (11, 4), (2, 1))
+    """
+    return min((ceil(ceil(depth / d) * width_bits / w), ceil(depth / d)) for d, w in BRAM18_SHAPES)
+
+
 def bram18_count(width_bits: int, depth: int) -> int:
-    """18 Kb blocks of a `depth` x `width_bits` memory: full columns of one shape, the rest of the width in the shape that suits it best.
+    """18 Kb blocks of a `depth` x `width_bits` memory.
 
     >>> bram18_count(2048, 1024)  # 57 RAMB36, as yosys maps it
     114
     >>> bram18_count(36, 512), bram18_count(37, 512), bram18_count(8, 2048), bram18_count(1, 16385)
-    (1, 2, 1, 2)
+    (1, 2, 1, 1)
     """
-    best = min(ceil(width_bits / w) * ceil(depth / d) for d, w in BRAM18_SHAPES)
-    for d, w in BRAM18_SHAPES:
-        columns, rest = divmod(width_bits, w)
-        if columns and rest:
-            best = min(best, columns * ceil(depth / d) + min(ceil(rest / rw) * ceil(depth / rd) for rd, rw in BRAM18_SHAPES))
-    return best
+    return bram18_shape(width_bits, depth)[0]
 
 
 def uram_count(width_bits: int, depth: int) -> int:
