@@ -109,7 +109,7 @@ def test_cache_goes_by_content(export: Path, tmp_path: Path, monkeypatch: pytest
     assert sorted(calls) == ["fire2.squeeze", "pool2"] and not any(r.cached for r in first)
     assert [r.result for r in rows()] == [r.result for r in first] and len(calls) == 2
     # The same module under another name, with other comments: not run again.
-    renamed = replace(units[1], top="other", name="other", source="// new\n" + re.sub(rf"\b{units[1].top}\b", "other", units[1].source))
+    renamed = replace(units[1], top="other", name="other", source=re.sub(rf"\b{units[1].top}\b", "other", units[1].source) + "// new")
     assert run_units((renamed,), export / "rtl", "xcup", tool, cache, 1)[0].cached and len(calls) == 2
     # Weights, library, version: run again.
     memory = next(name for u in units for name in u.memories if "weights" in name)

@@ -146,7 +146,8 @@ def parameter_memory_resources(
     p = packed(width, depth, True, storage, fabric.lut_inputs, False)
     registers = 2 if output_register else 1
     if not p.lutram_luts:
-        return Resources(bram18=p.bram18, uram=p.uram, ff=width * (registers - 1)) + block_select(width, depth, fabric)
+        registered = Resources(bram18=p.bram18, ff=width * (registers - 1))
+        return registered + (block_select(width, depth, True, fabric) if p.bram18 else Resources(uram=p.uram))
     if depth <= SMALL_ROM_WORDS:
         kinds = small_rom_columns(width if different is None else different, depth)
         return Resources(lut=ceil(min(kinds, 2.0 ** (depth - 1))), ff=ceil(kinds * registers))
