@@ -109,7 +109,7 @@ def test_cache_goes_by_content(export: Path, tmp_path: Path, monkeypatch: pytest
     assert sorted(calls) == ["fire2.squeeze", "pool2"] and not any(r.cached for r in first)
     assert [r.result for r in rows()] == [r.result for r in first] and len(calls) == 2
     # The same module under another name, with other comments: not run again.
-    renamed = replace(units[1], top="other", name="other", source="// new\n" + re.sub(rf"\b{units[1].top}\b", "other", units[1].source))
+    renamed = replace(units[1], top="other", name="other", source=re.sub(rf"\b{units[1].top}\b", "other", units[1].source) + "// new")
     assert run_units((renamed,), export / "rtl", "xcup", tool, cache, 1)[0].cached and len(calls) == 2
     # Weights, library, version: run again.
     memory = next(name for u in units for name in u.memories if "weights" in name)
@@ -141,8 +141,9 @@ def test_unknown_names_are_refused(export: Path, run_cli: RunCli) -> None:
 
 def test_a_tool_that_fails_says_why(export: Path, tmp_path: Path) -> None:
     require_yosys()
-    unit = replace(digits_units(export, stages=("pool2",))[0], source="module fsq_broken (input wire clk); fsq_nothing x (.clk(clk)); endmodule", top="fsq_broken")
-    with pytest.raises(CheckFailedError, match="pool2: .*fsq_nothing"):
+    broken = "module fsq_broken (input wire clk); fsq_nothing x (.clk(clk)); endmodule"
+    unit = replace(digits_units(export, stages=("pool2",))[0], source=broken, top="fsq_broken")
+    with pytest.raises(CheckFailedError, match=r"pool2: .*fsq_nothing"):
         run_units((unit,), export / "rtl", "xcup", find_yosys(), tmp_path / "cache", 1)
 
 
@@ -287,7 +288,7 @@ def test_vivado_is_run_when_installed(export: Path, tmp_path: Path, monkeypatch:
 CSYNTH = """\
 <profile>
 <ReportVersion><Version>2023.2</Version></ReportVersion>
-<UserAssignments><unit>ns</unit><ProductFamily>zynquplus</ProductFamily><Part>xck26-sfvc784-2LV-c</Part><TopModelName>squeezenet</TopModelName></UserAssignments>
+<UserAssignments><unit>ns</unit><ProductFamily>zynquplus</ProductFamily><Part>xck26-sfvc784-2LV-c</Part></UserAssignments>
 <AreaEstimates>
 <Resources><BRAM_18K>21</BRAM_18K><DSP>106</DSP><FF>9000</FF><LUT>8000</LUT><URAM>2</URAM></Resources>
 <AvailableResources><BRAM_18K>288</BRAM_18K><DSP>1248</DSP><FF>234240</FF><LUT>117120</LUT><URAM>64</URAM></AvailableResources>

@@ -7,7 +7,7 @@ from __future__ import annotations
 from functools import lru_cache
 from math import ceil
 
-from fpga_squeeze.hardware.cost_stream import CACHE, bits_for, fifo_resources, logic, memory_resources, packed
+from fpga_squeeze.hardware.cost_stream import CACHE, bits_for, block_select, fifo_resources, logic, memory_resources, packed
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.fabric import Fabric, Resources, fabric_of
 from fpga_squeeze.hardware.plan import Engine
@@ -27,7 +27,8 @@ _REQUANTIZE_CONTROL = {0: 2, 1: 14, 2: 6, 3: 17, 4: 25, 5: 46, 6: 90}
 
 @lru_cache(maxsize=CACHE)
 def tree_resources(terms: int, bits: int, sum_bits: int, run: int, delay: int, fabric: Fabric) -> tuple[int, int]:
-    """(LUT, FF) of fsq_adder_tree, of its terms' own registers where `run` is 1, and of `delay` registers behind it: an adder takes as many LUTs as its inputs have bits, its register a bit more.
+    """(LUT, FF) of fsq_adder_tree, of its terms' own registers where `run` is 1, and of `delay` registers behind it: an adder takes as many LUTs as its
+    inputs have bits, its register a bit more.
 
     `run`: 1 where each term is a product in a register of its own that is read by the tree alone, else 0. A number without a partner waits in registers;
     three in a row become shift registers (a LUT a bit). Where the multiplier has registers and an adder behind it (DSP48E1), they take the products and
@@ -145,7 +146,8 @@ def parameter_memory_resources(
     p = packed(width, depth, True, storage, fabric.lut_inputs, False)
     registers = 2 if output_register else 1
     if not p.lutram_luts:
-        return Resources(bram18=p.bram18, ff=width * (registers - 1))
+        registered = Resources(bram18=p.bram18, ff=width * (registers - 1))
+        return registered + (block_select(width, depth, True, fabric) if p.bram18 else Resources(uram=p.uram))
     if depth <= SMALL_ROM_WORDS:
         kinds = small_rom_columns(width if different is None else different, depth)
         return Resources(lut=ceil(min(kinds, 2.0 ** (depth - 1))), ff=ceil(kinds * registers))

@@ -10,7 +10,7 @@ from math import ceil, gcd
 
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.fabric import Fabric, Resources, fabric_of
-from fpga_squeeze.hardware.packing import Packing, lutram_select, pack
+from fpga_squeeze.hardware.packing import Packing, bram18_shape, lutram_select, pack
 
 CACHE = 1 << 16
 
@@ -45,6 +45,19 @@ def packed(width_bits: int, depth: int, rom: bool, storage: str, lut_inputs: int
     return pack(width_bits, depth, rom=rom, storage=storage, lut_inputs=lut_inputs, series7=series7)
 
 
+def block_select(width_bits: int, depth: int, rom: bool, fabric: Fabric) -> Resources:
+    """What chooses the slice of a deep block memory that was read, and remembers its address.
+
+    >>> from fpga_squeeze.hardware.fabric import FABRICS
+    >>> block_select(24, 11264, True, FABRICS["xcup"])
+    Resources(dsp=0, bram18=0, uram=0, lut=107, ff=4)
+    """
+    slices = bram18_shape(width_bits, depth, rom)[1]
+    if slices == 1:
+        return Resources()
+    return Resources(lut=width_bits * choose(slices, fabric) + (slices if slices > 4 else 0), ff=bits_for(slices))
+
+
 @lru_cache(maxsize=CACHE)
 def memory_resources(width_bits: int, depth: int, device: Device | None, *, storage: str = "auto") -> Resources:
     """fsq_memory: a block holds its own read register; a LUT RAM has one of flip-flops, and a multiplexer where it is stacked."""
@@ -52,7 +65,7 @@ def memory_resources(width_bits: int, depth: int, device: Device | None, *, stor
     series7 = fabric.name == "xc7"
     p = packed(width_bits, depth, False, storage, fabric.lut_inputs, series7)
     if not p.lutram_luts:
-        return Resources(bram18=p.bram18, uram=p.uram)
+        return Resources(bram18=p.bram18, uram=p.uram) + (block_select(width_bits, depth, False, fabric) if p.bram18 else Resources())
     return Resources(lut=p.lutram_luts + lutram_select(width_bits, depth, lut_inputs=fabric.lut_inputs, series7=series7), ff=width_bits)
 
 

@@ -34,21 +34,37 @@ class Packing:
     lutram_luts: int = 0
 
 
+BLOCK_COST, SELECT_COST = 129.0, 0.5
+"""What yosys weighs when it shapes a block memory: an 18 Kb block, and a bit of the multiplexer behind slices."""
+
+
 @cache
-def bram18_count(width_bits: int, depth: int) -> int:
-    """18 Kb blocks of a `depth` x `width_bits` memory: full columns of one shape, the rest of the width in the shape that suits it best.
+def bram18_shape(width_bits: int, depth: int, rom: bool = True) -> tuple[int, int]:
+    """(18 Kb blocks, slices) of a `depth` x `width_bits` memory: cut into slices as deep as a block of one shape, which lie side by side and share blocks;
+    the high address bits choose a slice of what is read. A slice of a RAM takes whole units of nine bits, what a block can write on its own.
+
+    >>> bram18_shape(24, 11264), bram18_shape(24, 8192), bram18_shape(64, 512), bram18_shape(64, 10368)
+    ((15, 11), (11, 4), (2, 1), (40, 11))
+    >>> bram18_shape(24, 3000, rom=False), bram18_shape(8, 9216), bram18_shape(8, 9216, rom=False)[0]
+    ((5, 3), (4, 9), 5)
+    """
+    found = []
+    for d, w in BRAM18_SHAPES:
+        slices, bits = ceil(depth / d), width_bits if rom else ceil(width_bits / min(w, 9)) * min(w, 9)
+        blocks = ceil(slices * bits / w)
+        found.append((blocks * BLOCK_COST + SELECT_COST * width_bits * (slices - 1), blocks, slices))
+    return min(found)[1:]
+
+
+def bram18_count(width_bits: int, depth: int, rom: bool = True) -> int:
+    """18 Kb blocks of a `depth` x `width_bits` memory.
 
     >>> bram18_count(2048, 1024)  # 57 RAMB36, as yosys maps it
     114
     >>> bram18_count(36, 512), bram18_count(37, 512), bram18_count(8, 2048), bram18_count(1, 16385)
-    (1, 2, 1, 2)
+    (1, 2, 1, 1)
     """
-    best = min(ceil(width_bits / w) * ceil(depth / d) for d, w in BRAM18_SHAPES)
-    for d, w in BRAM18_SHAPES:
-        columns, rest = divmod(width_bits, w)
-        if columns and rest:
-            best = min(best, columns * ceil(depth / d) + min(ceil(rest / rw) * ceil(depth / rd) for rd, rw in BRAM18_SHAPES))
-    return best
+    return bram18_shape(width_bits, depth, rom)[0]
 
 
 def uram_count(width_bits: int, depth: int) -> int:
@@ -135,4 +151,4 @@ def pack(
         blocks = uram_count(width_bits, depth)
         if 2 * bits >= blocks * URAM_BITS:
             return Packing(uram=blocks)
-    return Packing(bram18=bram18_count(width_bits, depth))
+    return Packing(bram18=bram18_count(width_bits, depth, rom))
