@@ -153,7 +153,9 @@ def digits(folder: Path, weights: str) -> tuple[Case, dict[str, QuantGraph]]:
 
 def _other(state: dict[str, torch.Tensor], path: Path) -> Path:
     chance = torch.Generator().manual_seed(5)
-    torch.save({n: v.flip(0).contiguous() if n.startswith("classifier") else v * (1 + 0.2 * torch.randn(v.shape, generator=chance)) for n, v in state.items()}, path)
+    for name, value in state.items():
+        state[name] = value.flip(0).contiguous() if name.startswith("classifier") else value * (1 + 0.2 * torch.randn(value.shape, generator=chance))
+    torch.save(state, path)
     return path
 
 
