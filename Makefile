@@ -7,7 +7,7 @@ WORKERS ?= 2
 # Two test processes on two cores: one thread each, or they fight.
 TEST_ENV = OMP_NUM_THREADS=1
 
-.PHONY: help demo test test-all lint docs setup committed icarus chromium clean
+.PHONY: help demo test test-all lint docs setup committed icarus chromium tcl clean
 help:
 	@echo "make demo      set up, export the embedded digit network, run its C simulation, print the memory budget"
 	@echo "make test      set up, then lint, type check and all tests (under 30 minutes on 2 cores)"
@@ -53,10 +53,16 @@ chromium:
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1; } || \
 	  echo "Chromium is not installed; the report page's browser tests will be skipped (sudo apt-get install chromium)"
 
-test: lint icarus chromium
+# The Vivado and Vitis HLS scripts of an export are run by tclsh against stand-ins; installed like Icarus, and its tests skip without it.
+tcl:
+	@command -v tclsh >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  { apt-get update -qq && apt-get install -y -qq tcl; } >/dev/null 2>&1; } || \
+	  echo "tclsh is not installed; its tests will be skipped (sudo apt-get install tcl)"
+
+test: lint icarus chromium tcl
 	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
-test-all: lint icarus chromium
+test-all: lint icarus chromium tcl
 	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 clean:

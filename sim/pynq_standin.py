@@ -12,7 +12,6 @@ import types
 from pathlib import Path
 from typing import Any
 
-import cocotb
 import numpy as np
 from cocotb.task import resume
 from cocotb.triggers import ClockCycles
@@ -23,7 +22,7 @@ from sim.axi_dma_model import Memory
 ACCESS_CYCLES = 10
 
 
-class Buffer(np.ndarray):  # type: ignore[type-arg]
+class Buffer(np.ndarray):
     """A numpy array with a physical address, a cache in front of the memory."""
 
     memory: Memory
@@ -172,14 +171,6 @@ def install(clock: Any, memory: Memory, models: dict[str, Any], align: int) -> t
 class SimulatedTime:
     """`time` for the driver: simulated seconds."""
 
-    def __init__(self) -> None:
-        self.offset = 0.0
-
     def monotonic(self) -> float:
         """Seconds of simulated time."""
         return float(get_sim_time("sec"))
-
-
-def log(message: str) -> None:
-    """Into the simulation's log."""
-    cocotb.log.info(message)

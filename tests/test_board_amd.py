@@ -117,16 +117,24 @@ def test_three_channels_in_padded_pixels(tmp_path: Path, top_k: int) -> None:
     assert result.tests == len(cases) and result.measured("sums") > 0
 
 
-def test_a_broken_adapter_is_found(tmp_path: Path) -> None:
-    """tlast after every frame, as the machine itself has it, ends a batch's transfer at its first frame."""
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        # tlast after every frame, as the machine itself has it, ends a batch's transfer at its first frame.
+        ("vivado/squeezenet_axis.v", "m_axis_tlast = sum_last && flag", "m_axis_tlast = sum_last", r"bytes of class sums were expected, \d+ came"),
+        ("pynq/driver.py", '["channels"]] = part', '["channels"]] = part[..., ::-1]', "Arrays are not equal"),
+        ("pynq/driver.py", "            channel.wait()\n", "            pass\n", r"bytes of class sums were expected, 0 came"),
+    ],
+)
+def test_a_broken_adapter_or_driver_is_found(tmp_path: Path, file: str, old: str, new: str, message: str) -> None:
     require("icarus")
     qgraph = lively_tiny(3)
     case = emitted(tmp_path / "out", qgraph, plan_machine(qgraph, CLOCK, FPS))
-    adapter = case.out / "board/vivado/squeezenet_axis.v"
-    whole = adapter.read_text()
-    assert "m_axis_tlast = sum_last && flag" in whole
-    adapter.write_text(whole.replace("m_axis_tlast = sum_last && flag", "m_axis_tlast = sum_last"))
-    with pytest.raises(harness.SimulationError, match=r"bytes of class sums were expected, \d+ came"):
+    path = case.out / "board" / file
+    whole = path.read_text()
+    assert whole.count(old) == 1
+    path.write_text(whole.replace(old, new))
+    with pytest.raises(harness.SimulationError, match=message):
         drive(case, tmp_path, {"a": qgraph}, random_pixels(qgraph, 5), "icarus", testcase=["stalls"])
 
 
@@ -153,7 +161,9 @@ def digits(folder: Path, weights: str) -> tuple[Case, dict[str, QuantGraph]]:
 
 def _other(state: dict[str, torch.Tensor], path: Path) -> Path:
     chance = torch.Generator().manual_seed(5)
-    torch.save({n: v.flip(0).contiguous() if n.startswith("classifier") else v * (1 + 0.2 * torch.randn(v.shape, generator=chance)) for n, v in state.items()}, path)
+    for name, value in state.items():
+        state[name] = value.flip(0).contiguous() if name.startswith("classifier") else value * (1 + 0.2 * torch.randn(value.shape, generator=chance))
+    torch.save(state, path)
     return path
 
 
