@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# The demo needs a third of the packages: without the whole environment it sets up only what it needs.
+# The demo, and export, simulation and RTL after it, need no test, docs and training packages: without the whole environment it leaves them out.
 DEMO_STAMP := $(if $(wildcard $(STAMP)),$(STAMP),$(VENV)/.installed-demo)
+comma := ,
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 # Two test processes on two cores: one thread each, or they fight.
@@ -24,7 +25,7 @@ $(STAMP) $(VENV)/.installed-demo: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "fpga-squeeze needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; call make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) -e '.[$(if $(findstring demo,$@),csim,dev)]'
+	$(PIP) -e '.[$(if $(filter .installed-demo,$(notdir $@)),csim$(comma)rtl,dev)]'
 	@touch $@
 
 demo: $(DEMO_STAMP)
