@@ -53,6 +53,7 @@ Calibration = str | Sequence[Path] | Pixels
 RANDOM = "random"
 RANDOM_IMAGES = 16
 SQNR_IMAGES = 8
+EXPORT_SAMPLES = 4
 CALIBRATION_LIMIT = 500
 
 
@@ -314,7 +315,7 @@ def _model_files(graph: Graph, qgraph: QuantGraph, plan: FoldPlan, loaded: Loade
 def _page_files(quantized: Quantized, plan: FoldPlan) -> dict[str, bytes]:
     """The reports that the page needs beside the others: the pipeline, histograms, sample pictures."""
     graph, qgraph, images = quantized.graph, quantized.qgraph, quantized.images
-    chosen = samples.evenly_spread(len(images.files))
+    chosen = samples.evenly_spread(len(images.files), EXPORT_SAMPLES)
     names = [images.files[i].name for i in chosen]
     stats, count = (quantized.stats, len(images.pixels)) if quantized.stats else (observe(graph, images.pixels), min(OBSERVED_IMAGES, len(images.pixels)))
     return {

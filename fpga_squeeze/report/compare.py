@@ -10,9 +10,8 @@ from fpga_squeeze.emit import writer
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware.search import NAMES
 from fpga_squeeze.report.html import read_reports
-from fpga_squeeze.report.html_charts import KINDS
 from fpga_squeeze.report.html_layers import shown_layers
-from fpga_squeeze.report.html_text import count, percent, rate, size
+from fpga_squeeze.report.html_text import KINDS, count, percent, rate, size
 
 NOT_MEASURED, NOT_RUN = "not measured", "not run"
 

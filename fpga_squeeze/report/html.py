@@ -18,7 +18,7 @@ from fpga_squeeze.emit import writer
 from fpga_squeeze.emit.render import static_file
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware.search import NAMES
-from fpga_squeeze.report import html_charts, html_text
+from fpga_squeeze.report import html_text
 from fpga_squeeze.report.html_cards import cards
 from fpga_squeeze.report.html_layers import layer_rows, shown_layers, weakest
 from fpga_squeeze.report.html_matrix import matrix
@@ -70,6 +70,8 @@ def from_files(files: Mapping[str, bytes]) -> dict[str, Any]:
 
 def render(reports: dict[str, Any], options: Mapping[str, Any]) -> bytes:
     """The page. `reports`: by name, parsed; `options`: of the manifest."""
+    from fpga_squeeze.report import html_charts  # Altair takes a third of a second to import: not on every command's way
+
     machine, performance, memory = reports["machine"], reports["performance"], reports["memory_budget"]
     slowest = bottleneck_stage(performance)
     stages = [s["name"] for s in machine["stages"]]

@@ -12,11 +12,12 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from fpga_squeeze.report.html_text import KINDS
+
 WIDTH = 216
 """Plot width; with stage names beside it a chart is about 340 wide: a phone's width, or a third of a desktop's."""
 STEP = 19
 LABELS = 100
-KINDS = {"weights": "weights", "bias": "biases", "line_buffers": "line buffers", "fifos": "FIFOs"}
 
 # Vega checks colours, so each variable travels as a colour that stands for it.
 _VARIABLES = {

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fpga_squeeze.hardware.search import NAMES
-from fpga_squeeze.report.html_charts import KINDS
-from fpga_squeeze.report.html_text import count, percent, size
+from fpga_squeeze.report.html_text import KINDS, count, percent, size
 
 VARIABLES = {"weights": "weights", "bias": "bias", "line_buffers": "buffers", "fifos": "fifos"}
 

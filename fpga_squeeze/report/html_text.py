@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+KINDS = {"weights": "weights", "bias": "biases", "line_buffers": "line buffers", "fifos": "FIFOs"}
+"""Kinds of memory, as memory_budget.json calls them and as they are called on the page."""
+
 
 def slug(name: str) -> str:
     """A name as an HTML id.
