@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -348,3 +349,16 @@ def test_caps_that_cannot_share_a_tensor_are_refused(tmp_path: Path) -> None:
     path = n.save(tmp_path / "m.onnx", n.head(n.node("Concat", *parts, axis=1), 4))
     with pytest.raises(InputError, match="upper limits 6 and 4"):
         pipeline.quantize_model(path, "random", ExportConfig(preprocess="none"))
+
+
+def test_foreign_names_become_layer_names(tmp_path: Path) -> None:
+    """Whatever the file calls its nodes: letters first, no double underscores, distinct even where punctuation and case are ignored."""
+    n = Net()
+    x = "x"
+    for i, name in enumerate(("0.weight", "/a__b//c_/Conv", "a.b.c", "A_B_C", "input", "été", "../../etc", "x" * 300)):
+        x = n.node("Conv", x, n.random(3, 3, 1, 1, name=name if i == 0 else None), name=f"{name}" if i else "first")
+    graph = checked(n.save(tmp_path / "m.onnx", n.head(x, 3))).graph
+    names = [node.name for node in graph.nodes]
+    assert names[:6] == ["image", "layer_0", "a_b.c_.Conv", "a.b.c", "A_B_C_2", "layer_input"]
+    assert all(re.fullmatch(r"[A-Za-z][0-9A-Za-z_.]{0,90}", name) and "__" not in name and not name.endswith("_") for name in names)
+    assert len({name.replace(".", "_").lower() for name in names}) == len(names)
