@@ -14,7 +14,10 @@ import numpy as np
 
 from fpga_squeeze.hardware.need import Beats, converter_need, converter_takes, engine_need, main_need, window_pixels
 from fpga_squeeze.hardware.plan import AddStage, Engine, FoldPlan, Link
-from fpga_squeeze.hardware.schedule import pixel_times
+from fpga_squeeze.hardware.schedule import FRAMES, pixel_times
+
+MOST_FRAMES = 96
+"""Frames looked at, at most: more than a main branch has stages."""
 
 REGISTERS = 2
 """Beats by which a FIFO at full rate is deeper than the pixels that wait in it: its output register and the beat that is on its way into the fork."""
@@ -67,19 +70,23 @@ def bypass_ahead(plan: FoldPlan, bypass: Link) -> bool:
 def full_rate_depth(plan: FoldPlan, bypass: Link) -> int:
     """The depth that holds all that waits in the FIFO while every stage works at the plan's interval."""
     stage = _adder(plan, bypass)
-    times = pixel_times(plan.stages, plan.links, plan.interval_cycles)
-    source = times[next(i for i, link in enumerate(plan.links) if link.tensor == bypass.tensor)]
+    start = next(i for i, link in enumerate(plan.links) if link.tensor == bypass.tensor)
     end = next(i for i, s in enumerate(plan.stages) if s.name == bypass.consumer)
-    met = times[end]  # the main operand's pixels
     pixels = stage.in_shape[1] * stage.in_shape[2]
     used = np.arange(1, pixels + 1) if stage.engine is None else window_pixels(stage.engine, rtl=True)
     # Before sum k + 1 the bypass has given up what sum k needed, in whichever frame.
     per_frame = bypass.shape[1] * bypass.shape[2]
     before = np.concatenate([[0], used[:-1]])
-    frames = len(met) // pixels
-    given = (np.arange(frames)[:, None] * per_frame + before[None, :]).ravel()
-    arrived = np.searchsorted(source, met, side="right")
-    waiting = int((arrived - given)[: (frames - 1) * pixels].max())
+    frames = FRAMES
+    while True:
+        times = pixel_times(plan.stages, plan.links, plan.interval_cycles, frames)
+        given = (np.arange(frames)[:, None] * per_frame + before[None, :]).ravel()
+        arrived = np.searchsorted(times[start], times[end], side="right")[: (frames - 1) * pixels]
+        # On a map of few pixels every stage of the main branch keeps one for most of an interval: frames lie between fork and adder.
+        if arrived.max() < len(times[start]) or frames >= MOST_FRAMES:
+            break
+        frames *= 2
+    waiting = int((arrived - given[: len(arrived)]).max())
     return waiting * ceil(bypass.shape[0] / bypass.out_lanes) + REGISTERS
 
 

@@ -1,6 +1,7 @@
 """FIFO depths, derived. All depths are in beats of the FIFO's own lanes.
 
-Links. The stages form a chain: a link has one producer and one consumer, so no depth can deadlock; depth only buys throughput. A link holds
+Links. The stages form a chain: a link has one producer and one consumer, so no depth can deadlock; depth only buys throughput. (A bypass is no such link:
+hardware/bypass.py.) A link holds
 1. one pixel (at least two beats): the producer may finish a pixel while the consumer is still inside the one before;
 2. behind a max pool of stride s, OW - floor(OW / s) pixels: the pool emits a whole output row while the last input row of its windows passes,
    then nothing for s - 1 input rows. A consumer that needs the full s row times for the row takes floor(OW / s) pixels during the burst, the rest waits here,

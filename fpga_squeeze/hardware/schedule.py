@@ -23,22 +23,22 @@ FRAMES = 3
 
 
 @lru_cache(maxsize=64)
-def pixel_times(stages: tuple[Stage, ...], links: tuple[Link, ...], interval: int) -> tuple[Times, ...]:
-    """The time at which each pixel of each link's tensor has left its producer, FRAMES frames, link for link (the class sums' is left out)."""
+def pixel_times(stages: tuple[Stage, ...], links: tuple[Link, ...], interval: int, total: int = FRAMES) -> tuple[Times, ...]:
+    """The time at which each pixel of each link's tensor has left its producer, `total` frames, link for link (the class sums' is left out)."""
     shape = links[0].shape
     count = shape[1] * shape[2]
-    arrival = np.arange(1, FRAMES * count + 1, dtype=np.float64) * (interval / count)
+    arrival = np.arange(1, total * count + 1, dtype=np.float64) * (interval / count)
     times = [arrival]
     for stage in stages[:-1]:
-        arrival = _leaves(stage, arrival)
+        arrival = _leaves(stage, arrival, total)
         times.append(arrival)
     return tuple(times)
 
 
-def _leaves(stage: Stage, arrival: Times) -> Times:
+def _leaves(stage: Stage, arrival: Times, total: int) -> Times:
     need = np.asarray(pixel_need(stage), dtype=np.int64)
     in_pixels = stage_in_pixels(stage)
-    frames = np.arange(FRAMES)[:, None] * in_pixels
+    frames = np.arange(total)[:, None] * in_pixels
     ready = arrival[(frames + need[None, :]).ravel() - 1]
     # d(k) = max(ready(k), d(k - 1)) + service, solved for all k at once.
     service = stage.cycles / len(need)
