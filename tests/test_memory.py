@@ -12,7 +12,7 @@ from machines import squeezenet, tiny
 from fpga_squeeze.hardware.devices import find_device
 from fpga_squeeze.hardware.folding import plan_machine
 from fpga_squeeze.hardware.memory import KINDS, memory_rows
-from fpga_squeeze.hardware.packing import BRAM18_BITS, BRAM18_SHAPES, LUTRAM_BITS, URAM_BITS, Packing, bram18_count, lutram_count, pack
+from fpga_squeeze.hardware.packing import BRAM18_BITS, BRAM18_SHAPES, URAM_BITS, Packing, bram18_count, in_luts, lutram_count, pack
 from fpga_squeeze.hardware.plan import ExpandStage
 from fpga_squeeze.quantize.qgraph import QConv
 
@@ -24,7 +24,7 @@ def test_rom_that_yosys_maps_to_57_bram36() -> None:
 @pytest.mark.parametrize(("depth", "width"), BRAM18_SHAPES)
 def test_each_shape_is_one_block(depth: int, width: int) -> None:
     assert bram18_count(width, depth) == 1
-    assert bram18_count(width, depth + 1) == 2
+    assert bram18_count(width, depth + 1, rom=False) == 2
     assert bram18_count(width + 1, depth) == 2
 
 
@@ -38,9 +38,8 @@ def test_packing_is_never_below_the_bits(width: int, depth: int, rom: bool, uram
     if p.uram:
         assert 2 * bits >= p.uram * URAM_BITS
     if p.bram18:
-        assert bits > LUTRAM_BITS and depth > 1 << lut_inputs
+        assert not in_luts(width, depth, lut_inputs)
         assert p.bram18 >= ceil(bits / BRAM18_BITS)
-        assert bram18_count(width + 1, depth) >= p.bram18 and bram18_count(width, depth + 1) >= p.bram18
 
 
 def test_lut_memories() -> None:
