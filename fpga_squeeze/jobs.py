@@ -217,9 +217,10 @@ def what_if(out: Path, rates: tuple[float, ...] | None, clock_mhz: float | None,
 
 
 def synth(out: Path, tool: str, device: str | None, stages: tuple[str, ...] | None, progress: Progress = no_progress) -> SynthResult:
-    """Every stage and link synthesised beside the model's estimate; also written to report/synthesis.json."""
+    """Every stage and link synthesised beside the model's estimate; also written to report/synthesis.json and shown on the page."""
     result = synth_export(out, tool, find_device(device) if device else None, stages, progress)
     writer.write_report(out, "report/synthesis.json", result.to_json())
+    html.refresh(out)
     return result
 
 

@@ -245,7 +245,8 @@ def test_vivado_totals_are_read() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("|       Instance       |", "| Cell |", "no table"), ("DSP Blocks", "Multipliers", "no column for dsp"), ("|  420 |", "| many |", "a number was expected"),
+        ("|       Instance       |", "| Cell |", "no table"), ("DSP Blocks", "Multipliers", "no column for dsp"),
+        ("|  420 |", "| many |", "a number was expected"),
         ("|        270 |", "", "columns were expected"),
     ],
 )  # fmt: skip

@@ -29,6 +29,7 @@ def test_runs_of_different_implementations_add_up() -> None:
     assert implementations(both) == ["fast", "hls", "icarus"]
     assert both["ok"] and both["rtl"]["simulator"] == "icarus" and both["frames"] == 2
     assert both["implementations"]["icarus"]["options"] == {"stalls": "random:3"} and both["implementations"]["hls"]["frames"] == 2
+    assert both["implementations"]["fast"]["frames"] == 1, "the slow reference is run on the first frame only"
     again = merged(both, run("verilator", simulator="verilator"), ("fast", "verilator"), "m1")
     assert implementations(again) == ["fast", "hls", "verilator", "icarus"]
 

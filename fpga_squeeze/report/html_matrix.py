@@ -62,12 +62,12 @@ def _note(key: str, entries: dict[str, Any], ran: bool) -> str:
         return "defines every bit"
     if not ran:
         return f"to run it:\nverify OUT {NOT_RUN[key]}" if key in NOT_RUN else "not run"
-    if key == "fast":
-        return "against the reference,\n1 frame"
     entry = entries.get(key, {})
     frames = entry.get("frames")
     stalls = (entry.get("options") or {}).get("stalls")
     text = f"{count(frames)} frame{'s' if frames != 1 else ''}" if frames else "run"
+    if key == "fast":
+        return f"against the reference,\n{text}"
     return f"{text}, stalls {stalls}" if stalls else text
 
 

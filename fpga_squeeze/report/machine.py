@@ -15,8 +15,7 @@ def machine_json(plan: FoldPlan) -> dict[str, Any]:
     A link that is no neighbour's (a bypass) has "side": true; its ends are the stage whose stream is forked and the addition. Depths: beats of `out_lanes`.
     """
     # Plans with additions keep the links around them apart from the chain.
-    bypasses: tuple[Link, ...] = getattr(plan, "bypasses", ())
-    links = [_link(link, side=False) for link in plan.links] + [_link(link, side=True) for link in bypasses]
+    links = [_link(link, side=False) for link in plan.links] + [_link(link, side=True) for link in plan.bypasses]
     return {
         "clock_mhz": plan.clock_mhz, "interval_cycles": plan.interval_cycles, "stages": [_stage(plan, s) for s in plan.stages], "links": links,
     }  # fmt: skip
