@@ -395,6 +395,19 @@ module fsq_line_buffer #(
         end
     end
 
+    // Each bank is compared with: an index times a width that is no power of two would take a hardware multiplier. As functions, since a loop in
+    // always_comb wakes itself in Icarus.
+    function automatic [WORD-1:0] row_word(input [ROW_BANKS*WORD-1:0] banks, input [SLOT_BITS-1:0] bank);
+        integer n;
+        row_word = banks[0 +: WORD];
+        for (n = 1; n < ROW_BANKS; n = n + 1) if (bank == n) row_word = banks[n*WORD +: WORD];
+    endfunction
+    function automatic [WORD-1:0] column_word(input [COL_BANKS*WORD-1:0] banks, input [K_BITS-1:0] bank);
+        integer n;
+        column_word = banks[0 +: WORD];
+        for (n = 1; n < COL_BANKS; n = n + 1) if (bank == n) column_word = banks[n*WORD +: WORD];
+    endfunction
+
     wire [ROW_BANKS*COL_BANKS*WORD-1:0] words;   // what the memories read: row bank r, column bank c at (r*COL_BANKS + c)*WORD
     wire [ROW_TAPS*COL_BANKS*WORD-1:0]  in_row;  // row bank chosen for each row tap
     wire [WORD-1:0]                     pad_word = PAD_VALUE[b_icf_reg*WORD +: WORD];
@@ -410,24 +423,14 @@ module fsq_line_buffer #(
         end
         for (i = 0; i < ROW_TAPS; i = i + 1) begin : gen_select_row
             for (c = 0; c < COL_BANKS; c = c + 1) begin : gen_column
-                // Compared with each bank: an index times a width that is no power of two would take a hardware multiplier.
-                wire [SLOT_BITS-1:0] bank = b_row_sel_reg[i*SLOT_BITS +: SLOT_BITS];
-                reg  [WORD-1:0]      chosen;
-                integer              b;
-                always_comb begin : choose_row
-                    chosen = words[c*WORD +: WORD];
-                    for (b = 1; b < ROW_BANKS; b = b + 1) if (bank == b) chosen = words[(b*COL_BANKS + c)*WORD +: WORD];
+                wire [ROW_BANKS*WORD-1:0] column;  // what every row bank reads at this column bank
+                for (r = 0; r < ROW_BANKS; r = r + 1) begin : gen_row
+                    assign column[r*WORD +: WORD] = words[(r*COL_BANKS + c)*WORD +: WORD];
                 end
-                assign in_row[(i*COL_BANKS + c)*WORD +: WORD] = chosen;
+                assign in_row[(i*COL_BANKS + c)*WORD +: WORD] = row_word(column, b_row_sel_reg[i*SLOT_BITS +: SLOT_BITS]);
             end
             for (j = 0; j < COL_TAPS; j = j + 1) begin : gen_tap
-                wire [K_BITS-1:0] bank = b_col_sel_reg[j*K_BITS +: K_BITS];
-                reg  [WORD-1:0]   found;
-                integer           b;
-                always_comb begin : choose_column
-                    found = in_row[i*COL_BANKS*WORD +: WORD];
-                    for (b = 1; b < COL_BANKS; b = b + 1) if (bank == b) found = in_row[(i*COL_BANKS + b)*WORD +: WORD];
-                end
+                wire [WORD-1:0] found = column_word(in_row[i*COL_BANKS*WORD +: COL_BANKS*WORD], b_col_sel_reg[j*K_BITS +: K_BITS]);
                 always_ff @(posedge clk) begin : select
                     if (ce) o_data_reg[(i*COL_TAPS + j)*WORD +: WORD] <= (b_row_ok_reg[i] && b_col_ok_reg[j]) ? found : pad_word;
                 end
