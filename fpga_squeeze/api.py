@@ -57,6 +57,7 @@ class ExportOptions(TypedDict, total=False):
     golden_frames: int
     top: str
     rtl_top_k: int
+    onnx_dialect: str
 
 
 class CheckOptions(TypedDict, total=False):
@@ -71,6 +72,7 @@ class CheckOptions(TypedDict, total=False):
     stalls: str
     waves: bool
     rtl_dir: Path
+    onnx: bool
 
 
 def export(
@@ -208,7 +210,7 @@ class Design:
         """Hold the generated machines against the simulator; as `fpga-squeeze verify`, and written to report/verification.json like there.
 
         Args:
-            options: see CheckOptions; neither `hls` nor `rtl` chosen means both.
+            options: see CheckOptions; none of `hls`, `rtl` and `onnx` chosen means all of them.
         Raises:
             ToolMissingError: no compiler, headers or simulator. CheckFailedError: the sources do not build. A difference does not raise: look at `.ok`.
         """

@@ -215,7 +215,8 @@ def build(
         raise SimulationError(f"{top}: source file {absent[0]} does not exist")
     args = [*(_VERILATOR_ARGS if simulator == "verilator" else _ICARUS_ARGS), *build_args]
     literals = {name: parameter_literal(value) for name, value in sorted(parameters.items())}
-    key = _digest([top, simulator, literals, args, waves, sys.version], sources)
+    # Verilator links the simulation to the libraries of this very environment.
+    key = _digest([top, simulator, literals, args, waves, sys.version, sys.prefix], sources)
     folder = cache_folder() / simulator / f"{top}-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.parent / f"{folder.name}.lock"):

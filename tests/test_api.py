@@ -77,7 +77,9 @@ def test_module_and_array_calibration_give_the_same_machine(digits_out: Path, tm
         design = fs.export(module, tmp_path / name, calibration=array, progress=lambda step, done, total, seen=seen: seen.append(step))  # type: ignore[misc]
         assert {"calibrate", "emit"} <= set(seen)
         for folder in ("hls", "rtl", "tb_data", "report"):
-            assert tree(digits_out / folder) == tree(design.path / folder), (name, folder)
+            # The page names the pictures, and those of an array have numbers only.
+            one, two = ({k: v for k, v in tree(p / folder).items() if k not in ("samples.json", "report.html")} for p in (digits_out, design.path))
+            assert one and one == two, (name, folder)
 
 
 def test_simulate_takes_files_pil_and_arrays(design: fs.Design, run_cli: RunCli) -> None:
@@ -155,7 +157,9 @@ def test_verify_is_the_command_lines(tmp_path: Path) -> None:
     seen: list[str] = []
     result = design.verify(hls=True, progress=lambda step, done, total: seen.append(step))
     assert result.ok and sum(row.compared for row in result.checks) > 10_000 and "building the C simulation" in seen
-    assert design.report["verification"] == json.loads(json.dumps(result.to_json()))
+    kept = design.report["verification"]
+    assert isinstance(kept, dict)
+    assert {k: kept[k] for k in result.to_json()} == json.loads(json.dumps(result.to_json()))
     golden = design.path / "tb_data/fire3.squeeze.bin"
     content = bytearray(golden.read_bytes())
     content[40] ^= 1

@@ -103,7 +103,7 @@ def test_verbose_says_every_step_and_its_seconds(tmp_path: Path, run_cli: RunCli
     result = run_cli("export", embedded_model_path(), "--calibration", CALIBRATION, "-o", tmp_path / "o", "--verbose")
     assert result.code == 0
     steps = re.findall(r"^fpga-squeeze: ([a-z ]+)(?:, [\d,]+)?: \d+\.\d s$", result.err, re.MULTILINE)
-    assert steps == ["read images", "calibrate", "quantize", "fold", "golden data", "emit"]
+    assert steps == ["read images", "calibrate", "quantize", "fold", "golden data", "emit", "report"]
     both = run_cli("--quiet", "--verbose", "report", tmp_path)
     assert both.code == 2 and "not both" in both.err
 
