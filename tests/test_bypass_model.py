@@ -281,7 +281,8 @@ def folded(draw: st.DrawFn, qgraph: QuantGraph) -> FoldPlan:
     skeleton = build_skeleton(qgraph)
     stages: list[Stage] = []
     for s in skeleton.stages:
-        p_px = draw(st.sampled_from([1, 1, 2, 3]))
+        width = min((e.out_shape[2] for e in s.engines), default=1)  # more pixels than a row has are not legal
+        p_px = draw(st.sampled_from([n for n in (1, 1, 2, 3) if n <= width]))
         lanes = draw(st.sampled_from([1, 2, 4]))
         if isinstance(s, ConvStage):
             first = s.name == "conv1"
