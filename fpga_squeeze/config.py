@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fpga_squeeze.errors import InputError
+from fpga_squeeze.limits import INPUT_SIZES
 
 WEIGHT_BITS = (2, 16)
 ACT_BITS = (4, 16)
@@ -53,7 +54,7 @@ class ExportConfig:
         for name, bits in self.layer_bits:
             _in_range(f"--layer-bits {name}", bits, *WEIGHT_BITS)
         if self.input_size is not None:
-            _in_range("--input-size", self.input_size, 8, 4096)
+            _in_range("--input-size", self.input_size, *INPUT_SIZES)
         if self.conv10_padding is not None:
             _in_range("--conv10-padding", self.conv10_padding, 0, 8)
         _in_range("--golden-frames", self.golden_frames, 1, 1000)

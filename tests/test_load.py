@@ -13,7 +13,7 @@ import torch
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.ir import Conv, Graph, MaxPool
-from fpga_squeeze.load import state_dict
+from fpga_squeeze.load import model_file
 from fpga_squeeze.load.images import labelled, load_files
 from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
 from fpga_squeeze.simulate.float_model import FloatModel
@@ -193,7 +193,7 @@ def test_missing_file_folder_and_size_limits(tmp_path: Path, monkeypatch: pytest
     assert "not a regular file" in error_of(tmp_path)
     assert "cannot be read" in error_of(tmp_path / ("x" * 300))
     path = saved(tmp_path, state_of())
-    monkeypatch.setattr(state_dict, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(model_file, "MAX_FILE_BYTES", 1000)
     assert "at most 1000 bytes" in error_of(path)
 
 
@@ -201,7 +201,7 @@ def test_zip_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bomb.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb/data/0", b"\0" * 3_000_000)
-    monkeypatch.setattr(state_dict, "MAX_FILE_BYTES", 1_000_000)
+    monkeypatch.setattr(model_file, "MAX_FILE_BYTES", 1_000_000)
     assert "unpacks to 3000000 bytes" in error_of(path)
 
 

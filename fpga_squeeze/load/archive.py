@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from types import TracebackType
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.load.features import clean
+from fpga_squeeze.load.model_file import MAX_FILE_BYTES, ZIP_MAGIC, first_bytes, open_zip
 
-MAX_BYTES = 512_000_000
-MAX_ENTRIES = 20_000
 MAX_TEXT_BYTES = 16_000_000
-ZIP_MAGIC = b"PK\x03\x04"
 _ONNX_TAGS = frozenset(b"\x08\x12\x1a\x22\x28\x32\x3a\x42\x72")
 """First byte of a serialized ModelProto: the tag of one of its fields."""
 
@@ -25,19 +22,8 @@ class Archive:
     def __init__(self, path: Path) -> None:
         """Raises InputError when the table of contents is damaged or promises more than the limits."""
         self.path = path
-        damaged = InputError(f"{path}: damaged or cut short (it begins like a PyTorch file but has no valid table of contents); copy it again")
-        try:
-            if path.stat().st_size > MAX_BYTES:
-                raise InputError(f"{path}: {path.stat().st_size} bytes; models of at most {MAX_BYTES} bytes are read")
-            self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, OSError) as error:
-            raise damaged from error
+        self._zip = open_zip(path)
         items = self._zip.infolist()
-        unpacked = sum(item.file_size for item in items)
-        if unpacked > MAX_BYTES or len(items) > MAX_ENTRIES:
-            self._zip.close()
-            limits = f"{MAX_BYTES} bytes and {MAX_ENTRIES} entries"
-            raise InputError(f"{path}: unpacks to {unpacked} bytes in {len(items)} entries; models of at most {limits} are read")
         tops = {item.filename.partition("/")[0] for item in items if "/" in item.filename}
         flat = any("/" not in item.filename for item in items)
         self._top = f"{next(iter(tops))}/" if len(tops) == 1 and not flat else ""
@@ -49,7 +35,7 @@ class Archive:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._zip.close()
 
-    def read(self, name: str, limit: int = MAX_BYTES) -> bytes:
+    def read(self, name: str, limit: int = MAX_FILE_BYTES) -> bytes:
         """An entry's bytes. Raises InputError when it is missing, damaged or longer than `limit`."""
         try:
             item = self._zip.getinfo(self._top + name)
@@ -60,10 +46,8 @@ class Archive:
             raise
         except KeyError as error:
             raise InputError(f"{self.path}: the entry {clean(name)!r} is missing from the archive; it is damaged or of an unknown version") from error
-        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, OSError, RuntimeError, zipfile.error) as error:
+        except Exception as error:  # zipfile and zlib answer a damaged entry with nearly any exception type
             raise InputError(f"{self.path}: the entry {clean(name)!r} is damaged ({type(error).__name__}); copy the file again") from error
-        except Exception as error:  # zlib.error and the like from damaged deflate streams
-            raise InputError(f"{self.path}: the entry {clean(name)!r} cannot be unpacked ({type(error).__name__}); copy the file again") from error
 
     def text(self, name: str, limit: int = MAX_TEXT_BYTES) -> str:
         """An entry as UTF-8 text."""
@@ -79,16 +63,12 @@ def kind_of(path: Path) -> str:
     What is none of them, or no readable file, counts as a state dict, whose reader says what is wrong with it.
     """
     try:
-        with path.open("rb") as stream:
-            magic = stream.read(4)
-    except OSError:
-        return STATE_DICT
-    if magic != ZIP_MAGIC:
-        return ONNX if magic[:1] and magic[0] in _ONNX_TAGS else STATE_DICT
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()[: MAX_ENTRIES + 1]
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, OSError):
+        magic = first_bytes(path)
+        if magic != ZIP_MAGIC:
+            return ONNX if magic[:1] and magic[0] in _ONNX_TAGS else STATE_DICT
+        with open_zip(path) as archive:
+            names = archive.namelist()
+    except InputError:
         return STATE_DICT
     if any(n.endswith("serialized_exported_program.json") or n.endswith("archive_format") for n in names):
         return EXPORTED_PROGRAM

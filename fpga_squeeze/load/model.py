@@ -7,20 +7,21 @@ from pathlib import Path
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.ir import BatchNorm, Graph
+from fpga_squeeze.limits import INPUT_SIZES
 from fpga_squeeze.load import archive
+from fpga_squeeze.load.model_file import check_file
 from fpga_squeeze.load.onnx_import import load_onnx
 from fpga_squeeze.load.preprocess import Preprocess, read_preprocess
 from fpga_squeeze.load.pt2 import load_exported_program
 from fpga_squeeze.load.recognise import recognise
 from fpga_squeeze.load.source import Imported, SourceModel, renamed, renamed_formats
 from fpga_squeeze.load.squeezenet import build_graph
-from fpga_squeeze.load.state_dict import Tensors, check_file, mismatch, read_model_file, take_weights
+from fpga_squeeze.load.state_dict import Tensors, mismatch, read_model_file, take_weights
 from fpga_squeeze.load.torchscript import load_torchscript
 from fpga_squeeze.load.trained import Trained, read_trained
 from fpga_squeeze.prescribed import Prescribed
 from fpga_squeeze.zoo.arch import ARCHS, Arch, ConvSpec, find_arch
 
-_MAX_INPUT_SIZE = 2048
 GRAPH = "graph"
 """The arch of a network that is no member of the family: the file's own graph is the topology."""
 DEFAULT_PREPROCESS = "torchvision"
@@ -164,8 +165,8 @@ def infer_arch(path: Path, tensors: Tensors) -> Arch:
 def _check_options(options: LoadOptions) -> None:
     if options.arch not in ("auto", GRAPH):
         find_arch(options.arch)
-    if options.input_size is not None and not 1 <= options.input_size <= _MAX_INPUT_SIZE:
-        raise InputError(f"--input-size is {options.input_size}, expected 1 to {_MAX_INPUT_SIZE} pixels")
+    if options.input_size is not None and not 1 <= options.input_size <= INPUT_SIZES[1]:
+        raise InputError(f"--input-size is {options.input_size}, expected 1 to {INPUT_SIZES[1]} pixels")
     if options.conv10_padding is not None and not 0 <= options.conv10_padding <= 3:
         raise InputError(f"--conv10-padding is {options.conv10_padding}, expected 0 to 3 pixels")
 

@@ -16,9 +16,8 @@ from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.load.features import clean
+from fpga_squeeze.load.model_file import MAX_FILE_BYTES, check_file
 
-MAX_FILE_BYTES = 512_000_000
-"""Largest model, external data included."""
 MAX_MESSAGES = 400_000
 """Parts of the file (nodes, attributes, tensors, ...): an empty one takes two bytes here and a hundred in memory."""
 MAX_VARINT_BYTES = 32_000_000
@@ -46,9 +45,7 @@ class OnnxFile:
 
 def read_onnx(path: Path) -> OnnxFile:
     """Raises InputError, one line, for whatever is damaged, too large, outside the folder, or not ONNX."""
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise InputError(f"{path}: {size} bytes; models of at most {MAX_FILE_BYTES} bytes are read")
+    check_file(path)
     data = path.read_bytes()
     _Scan(path).message(memoryview(data), ModelProto.DESCRIPTOR, 0)
     try:

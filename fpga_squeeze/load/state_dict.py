@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from fpga_squeeze.errors import InputError
+from fpga_squeeze.load.model_file import check_file
 from fpga_squeeze.zoo.arch import Arch, ConvShape, conv_shapes
 
-MAX_FILE_BYTES = 512_000_000
-"""Largest model file, as stored and unpacked. The largest SqueezeNet is 5 MB; ten times its optimizer state fits with room to spare."""
 MAX_CLASSES = 65_536
 NORM_LEAVES = ("weight", "bias", "running_mean", "running_var")
 NORM_EPS = 1e-5
@@ -25,7 +23,6 @@ NORM_EPS = 1e-5
 NESTED_KEYS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.", "model.")
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_ZIP_MAGIC = b"PK\x03\x04"
 _REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]{1,80})")
 
 F64 = NDArray[np.float64]
@@ -61,41 +58,13 @@ def read_model_file(path: Path) -> tuple[Tensors, object]:
     return _strip_prefixes(path, _find_state_dict(path, data)), data
 
 
-def check_file(path: Path) -> None:
-    """Raises InputError unless `path` is a readable regular file within the limits (of what it unpacks to, when it is a zip archive)."""
-    try:
-        if not path.exists():
-            raise InputError(f"{path}: no such file; expected a model (.pt, .pth, .pt2, .onnx)")
-        if not path.is_file():
-            raise InputError(f"{path}: not a regular file; expected a model (.pt, .pth, .pt2, .onnx)")
-        size = path.stat().st_size
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if size == 0:
-        raise InputError(f"{path}: the file is empty; expected a PyTorch or ONNX model")
-    if size > MAX_FILE_BYTES:
-        raise InputError(f"{path}: {size} bytes; models of at most {MAX_FILE_BYTES} bytes are read")
-    try:
-        with path.open("rb") as stream:
-            is_zip = stream.read(4) == _ZIP_MAGIC
-        if is_zip:
-            with zipfile.ZipFile(path) as archive:
-                unpacked = sum(item.file_size for item in archive.infolist())
-            if unpacked > MAX_FILE_BYTES:
-                raise InputError(f"{path}: unpacks to {unpacked} bytes; models of at most {MAX_FILE_BYTES} bytes are read")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
-        raise InputError(f"{path}: damaged or cut short (it begins like a PyTorch file but has no valid table of contents); copy it again") from error
-
-
 def _why_unreadable(error: Exception) -> str:
     refused = _REFUSED_GLOBAL.search(str(error))
     if refused is not None:
         return f"holds code or objects ({refused[1]}), and only tensors are unpickled here; save model.state_dict() instead"
     if "TorchScript" in str(error):
         return "a TorchScript archive; expected a state dict, so save model.state_dict() instead"
-    return f"not a PyTorch state dict, or damaged ({type(error).__name__}); expected what torch.save(model.state_dict(), ...) writes"
+    return f"not a PyTorch state dict, or damaged ({type(error).__name__}); expected what torch.save(model.state_dict(), ...) writes, or ONNX, .pt2, TorchScript"
 
 
 def _find_state_dict(path: Path, data: object) -> Mapping[object, object]:
