@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from fpga_squeeze import pipeline
-from fpga_squeeze.hardware.search import Goal, search
+from fpga_squeeze.hardware.goal import Goal
+from fpga_squeeze.hardware.search import search
 
 CLOCK_MHZ = 200.0
 SIZES = {"1_1": 224, "1_0": 227}

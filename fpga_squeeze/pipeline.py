@@ -21,8 +21,9 @@ from fpga_squeeze.emit.rtl_context import RtlOptions
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware import devices, folding
 from fpga_squeeze.hardware.devices import Device
+from fpga_squeeze.hardware.goal import Found, Goal
 from fpga_squeeze.hardware.plan import FoldPlan
-from fpga_squeeze.hardware.search import Found, Goal, check_plan, search
+from fpga_squeeze.hardware.search import check_plan, search
 from fpga_squeeze.ir import Graph, has_caps
 from fpga_squeeze.load.arrays import array_set
 from fpga_squeeze.load.images import ImageSet, list_images, load_files

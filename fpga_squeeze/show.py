@@ -11,7 +11,7 @@ from rich.table import Table
 from fpga_squeeze import jobs, pipeline, terminal
 from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.hardware.devices import load_devices
-from fpga_squeeze.hardware.search import NAMES
+from fpga_squeeze.hardware.fabric import NAMES
 from fpga_squeeze.pipeline import ExportResult
 from fpga_squeeze.report.whatif import WhatIf
 from fpga_squeeze.synth.show import summary as synthesis_line

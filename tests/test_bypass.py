@@ -21,10 +21,11 @@ from fpga_squeeze.hardware.bypass import full_rate_depth, least_depth, rtl_bypas
 from fpga_squeeze.hardware.cost import plan_resources
 from fpga_squeeze.hardware.devices import find_device
 from fpga_squeeze.hardware.folding import folding_from_json, folding_to_json, plan_machine
+from fpga_squeeze.hardware.goal import Goal
 from fpga_squeeze.hardware.legality import verify_plan
 from fpga_squeeze.hardware.memory import memory_rows
 from fpga_squeeze.hardware.plan import AddStage, FoldPlan
-from fpga_squeeze.hardware.search import Goal, device_limits, search
+from fpga_squeeze.hardware.search import device_limits, search
 from fpga_squeeze.hardware.structure import build_skeleton
 from fpga_squeeze.quantize.qgraph import QuantGraph
 from fpga_squeeze.verify.cosim import RtlResult, run_rtl

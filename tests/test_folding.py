@@ -15,7 +15,7 @@ from fpga_squeeze.errors import CheckFailedError, InputError
 from fpga_squeeze.hardware.candidates import divisors
 from fpga_squeeze.hardware.folding import folding_from_json, folding_to_json, line_buffer_banks, plan_machine, verify_plan
 from fpga_squeeze.hardware.plan import ConvStage, EngineFold, ExpandStage, FoldPlan, GlobalSumStage, PoolStage
-from fpga_squeeze.hardware.search import SLACK
+from fpga_squeeze.hardware.search_multipliers import SLACK
 from fpga_squeeze.quantize.qgraph import QAdd, QConcat, QNode, QuantGraph
 
 

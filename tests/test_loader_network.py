@@ -20,8 +20,9 @@ from fpga_squeeze.emit.rtl import LOADER_FILES, RtlOptions, emit_rtl
 from fpga_squeeze.emit.weights import weight_lanes
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware.folding import folding_from_json, folding_to_json, plan_machine
+from fpga_squeeze.hardware.goal import Goal
 from fpga_squeeze.hardware.plan import FoldPlan
-from fpga_squeeze.hardware.search import Goal, search
+from fpga_squeeze.hardware.search import search
 from fpga_squeeze.hardware.structure import all_loaded
 from fpga_squeeze.load.images import load_folder
 from fpga_squeeze.new_weights import make_weights

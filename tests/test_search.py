@@ -23,9 +23,10 @@ from fpga_squeeze.hardware.candidates import Choice, Space, choices
 from fpga_squeeze.hardware.cost import Resources, plan_resources
 from fpga_squeeze.hardware.devices import find_device, load_devices
 from fpga_squeeze.hardware.folding import folding_from_json, folding_to_json, verify_plan
+from fpga_squeeze.hardware.goal import Goal
 from fpga_squeeze.hardware.knapsack import Knapsack
 from fpga_squeeze.hardware.memory import blocks, memory_rows
-from fpga_squeeze.hardware.search import Goal, check_plan, device_limits, search
+from fpga_squeeze.hardware.search import check_plan, device_limits, search
 from fpga_squeeze.quantize.qgraph import QuantGraph
 from fpga_squeeze.verify.cosim import run_rtl
 

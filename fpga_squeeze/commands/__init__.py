@@ -1,13 +1,15 @@
-"""Commands that look rather than make: `doctor` and `inspect`. Each module registers its own on the application."""
+"""Commands with a module of their own, each of which registers its command on the application."""
 
 from __future__ import annotations
 
 import typer
 
-from fpga_squeeze.commands import doctor, inspect
+from fpga_squeeze.commands import doctor, inspect, synth, train
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
+    synth.register(app)
+    train.register(app)
     doctor.register(app)
     inspect.register(app)

@@ -53,3 +53,7 @@ _FAMILIES = {
 def fabric_of(device: Device | None) -> Fabric:
     """The fabric of a device; UltraScale+ where none is named."""
     return FABRICS[_FAMILIES[device.family] if device else "xcup"]
+
+
+NAMES = {"dsp": "DSP blocks", "bram18": "18 Kb blocks", "uram": "URAM blocks", "lut": "LUTs", "ff": "flip-flops"}
+"""What a message calls the fields of Resources."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fpga_squeeze.hardware.candidates import divisors
 from fpga_squeeze.hardware.folding_file import folding_from_json, folding_to_json
+from fpga_squeeze.hardware.goal import Goal
 from fpga_squeeze.hardware.legality import verify_plan
 from fpga_squeeze.hardware.plan import FoldPlan
-from fpga_squeeze.hardware.search import Goal, search
+from fpga_squeeze.hardware.search import search
 from fpga_squeeze.hardware.structure import line_buffer_banks
 from fpga_squeeze.quantize.qgraph import QuantGraph
 

@@ -7,36 +7,26 @@ cycles; the largest number of cycles that is proven to be too few gives the gap:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from math import ceil, floor, inf
+from dataclasses import fields, replace
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fpga_squeeze.errors import CheckFailedError, InputError
-from fpga_squeeze.hardware.candidates import WEIGHTS, Choice, Space, choices, least_multipliers
-from fpga_squeeze.hardware.chain import cheapest_chain
+from fpga_squeeze.errors import CheckFailedError
+from fpga_squeeze.hardware.candidates import Choice, Space, choices
 from fpga_squeeze.hardware.cost import LOADER, TOP, Resources, converter_resources, fifo_resources, plan_resources
 from fpga_squeeze.hardware.devices import Device
+from fpga_squeeze.hardware.fabric import NAMES
 from fpga_squeeze.hardware.fifo_rtl import busy_link_depth
+from fpga_squeeze.hardware.goal import Found, Goal
 from fpga_squeeze.hardware.knapsack import Knapsack
 from fpga_squeeze.hardware.links import assemble
 from fpga_squeeze.hardware.memory import blocks, plan_rows
 from fpga_squeeze.hardware.plan import FoldPlan, GlobalSumStage
-from fpga_squeeze.hardware.structure import Skeleton, all_loaded, build_skeleton, narrowed
+from fpga_squeeze.hardware.search_multipliers import check_rate, without_device
+from fpga_squeeze.hardware.structure import Skeleton, build_skeleton, narrowed
 from fpga_squeeze.quantize.qgraph import QNode, QuantGraph
-
-DEFAULT_FPS = 500.0
-
-SLACK = 0.1
-MORE_MULTIPLIERS = 0.06
-"""A machine may be up to SLACK faster than asked for, where that leaves fewer multipliers idle and takes at most MORE_MULTIPLIERS more of them than the
-rate needs (the best MAC efficiency in that range is taken)."""
-
-PIXELS = (1, 2, 3, 4)
-PIXEL_GAIN = 0.01
-"""Without a device several pixels at a time, a copy of the line buffer each, are used where they save at least this share of the multipliers."""
 
 DEVICE_P_PX = (1, 2, 3, 4)
 
@@ -48,46 +38,6 @@ ROOM = 1.05
 """Tries when what only the whole plan shows (depths of FIFOs) does not fit: room for it, and a little more, is kept in the next one."""
 
 
-@dataclass(frozen=True)
-class Goal:
-    """What to build. No `target_fps`: as fast as the device or `max_dsp` allows (DEFAULT_FPS where neither is given). `utilisation`: share of each of
-    the device's resources that may be used. `weights`: rom, loaded or auto (candidates.py)."""
-
-    clock_mhz: float = 200.0
-    target_fps: float | None = None
-    max_dsp: int | None = None
-    utilisation: float = 0.85
-    weights: str = "auto"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.clock_mhz < inf or not (self.target_fps is None or 0 < self.target_fps < inf):
-            raise InputError(f"clock and target must be positive numbers, got {self.clock_mhz} MHz and {self.target_fps} frames/s")
-        if not 0 < self.utilisation <= 1:
-            raise InputError(f"--utilisation: a share above 0 and up to 1 was expected, got {self.utilisation:g}")
-        if self.max_dsp is not None and self.max_dsp < 1:
-            raise InputError(f"--max-dsp: at least 1 was expected, got {self.max_dsp}")
-        if self.weights not in WEIGHTS:
-            raise InputError(f"--weights: one of {', '.join(WEIGHTS)} was expected, got {self.weights!r}")
-
-
-@dataclass(frozen=True)
-class Found:
-    """A plan that has passed `verify_plan`, and what it takes. `limits`: what it may take (None without a device).
-
-    `bound_cycles`: no plan of the search's choices needs fewer (0 where the goal was a rate, which is met, not beaten).
-    """
-
-    plan: FoldPlan
-    resources: Resources
-    limits: Resources | None
-    bound_cycles: int
-
-    @property
-    def gap(self) -> float:
-        """Share by which the interval exceeds the bound."""
-        return self.plan.interval_cycles / self.bound_cycles - 1 if self.bound_cycles else 0.0
-
-
 def search(qgraph: QuantGraph, goal: Goal, device: Device | None = None) -> Found:
     """The machine for `goal`; ceil folds, packing and storage chosen.
 
@@ -97,7 +47,7 @@ def search(qgraph: QuantGraph, goal: Goal, device: Device | None = None) -> Foun
     """
     skeleton = build_skeleton(qgraph)
     if device is None:
-        return _without_device(qgraph, skeleton, goal)
+        return without_device(qgraph, skeleton, goal)
     return _Fitting(qgraph, skeleton, goal, device).run()
 
 
@@ -138,134 +88,6 @@ def device_limits(device: Device, goal: Goal) -> Resources:
     if goal.max_dsp is not None:
         share["dsp"] = min(share["dsp"], goal.max_dsp)
     return Resources(**share)
-
-
-# ---------------------------------------------------------------- a rate or a number of multipliers, no device
-
-
-def _without_device(qgraph: QuantGraph, skeleton: Skeleton, goal: Goal) -> Found:
-    pixels: tuple[int, ...] = (1,)
-    if goal.max_dsp is not None:
-        target, pixels = _fastest_multipliers(qgraph, skeleton, goal.max_dsp)
-        if goal.target_fps is not None:
-            wanted = int(goal.clock_mhz * 1e6 / goal.target_fps)
-            if target > wanted:
-                best = goal.clock_mhz * 1e6 / target
-                raise CheckFailedError(
-                    f"{goal.target_fps:g} frames/s at {goal.clock_mhz:g} MHz need more than the {goal.max_dsp} multipliers of --max-dsp; "
-                    f"they reach {floor(best)} frames/s; raise --max-dsp or the clock, or ask for less"
-                )
-            target = wanted
-    else:
-        target = int(goal.clock_mhz * 1e6 / (goal.target_fps or DEFAULT_FPS))
-        check_rate(qgraph, skeleton, target, goal.clock_mhz)
-    chosen = target
-    if goal.max_dsp is None or goal.target_fps is not None:
-        chosen, pixels = _most_efficient(qgraph, skeleton, target)
-    stages = cheapest_chain(skeleton.stages, chosen, qgraph.input.shape[0], pixels)
-    if goal.weights == "loaded":
-        stages = tuple(all_loaded(s) for s in stages)
-    plan = assemble(qgraph, skeleton, stages, goal.clock_mhz, target)
-    return Found(plan, plan_resources(plan, None), None, 0)
-
-
-def check_rate(qgraph: QuantGraph, skeleton: Skeleton, target: int, clock_mhz: float) -> None:
-    """Raise CheckFailedError, naming the stage and the highest rate, when a stage has no fold for `target` cycles however much is spent."""
-    _, height, width = qgraph.input.shape
-    if height * width > target:
-        raise CheckFailedError(
-            f"the target leaves {target} cycles a frame at {clock_mhz:g} MHz, but the {height}x{width} image alone takes {height * width}, one pixel a "
-            f"cycle; ask for at most {int(clock_mhz * 1e6 / (height * width))} frames/s or raise the clock"
-        )
-    slowest = (0, "")
-    for i, stage in enumerate(skeleton.stages):
-        lanes = qgraph.input.shape[0] if i == 0 else None
-        low = high = target
-        while least_multipliers(stage, high, (1,), lanes) is None:
-            low, high = high, 2 * high
-        if high > target:
-            needed = _bisect(low, high, lambda t, s=stage, n=lanes: least_multipliers(s, t, (1,), n) is not None)  # type: ignore[misc]
-            slowest = max(slowest, (needed, stage.name))
-    if slowest[0]:
-        raise CheckFailedError(
-            f"stage {slowest[1]} needs at least {slowest[0]} cycles a frame, the target leaves {target} at {clock_mhz:g} MHz; "
-            f"ask for at most {floor(clock_mhz * 1e6 / slowest[0])} frames/s or raise the clock"
-        )
-
-
-def _bisect(low: int, high: int, possible: Callable[[int], bool]) -> int:
-    """Smallest value in (low, high] for which `possible`, given that it holds for `high`."""
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if possible(middle) else (middle, high)
-    return high
-
-
-@dataclass
-class _Totals:
-    """Multipliers and interval of the whole network, every stage with its fewest multipliers. What a stage needs is kept: it holds for every number of
-    cycles between the one asked for and the one its fold takes."""
-
-    qgraph: QuantGraph
-    skeleton: Skeleton
-    pixels: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        self._known: list[tuple[int, int, int] | None] = [None] * len(self.skeleton.stages)
-
-    def at(self, target: int) -> tuple[int, int] | None:
-        """(multipliers, interval) for at most `target` cycles; None when a stage cannot meet it."""
-        multipliers = interval = 0
-        for i, stage in enumerate(self.skeleton.stages):
-            known = self._known[i]
-            if known is None or not known[2] <= target <= known[0]:
-                found = least_multipliers(stage, target, self.pixels, self.qgraph.input.shape[0] if i == 0 else None)
-                if found is None:
-                    return None
-                known = self._known[i] = (target, *found)
-            multipliers, interval = multipliers + known[1], max(interval, known[2])
-        return multipliers, interval
-
-
-def _most_efficient(qgraph: QuantGraph, skeleton: Skeleton, target: int) -> tuple[int, tuple[int, ...]]:
-    """The number of cycles in [(1 - SLACK) * target, target] at which multipliers x interval is smallest, and the pixels at a time that it takes.
-
-    Totals change only where a stage's fold no longer suffices, just below the interval: every machine of the range is looked at.
-    """
-    results: list[tuple[float, int]] = []
-    for pixels in ((1,), PIXELS):
-        totals, tried = _Totals(qgraph, skeleton, pixels), target
-        best: tuple[float, int] = (inf, target)
-        least = totals.at(target)
-        while least is not None and tried >= (1 - SLACK) * target:
-            found = totals.at(tried)
-            if found is None or found[0] > (1 + MORE_MULTIPLIERS) * least[0]:
-                break
-            best = min(best, (found[0] * found[1], tried), key=lambda b: (b[0], -b[1]))
-            tried = found[1] - 1
-        results.append(best)
-    one, several = results
-    return (several[1], PIXELS) if several[0] < (1 - PIXEL_GAIN) * one[0] else (one[1], (1,))
-
-
-def _fastest_multipliers(qgraph: QuantGraph, skeleton: Skeleton, most: int) -> tuple[int, tuple[int, ...]]:
-    """Fewest cycles a frame with at most `most` multipliers, and the pixels at a time that it takes."""
-    one_each = sum(e.macs for s in skeleton.stages for e in s.engines) * 2
-    _, height, width = qgraph.input.shape
-
-    def fastest(pixels: tuple[int, ...]) -> int:
-        totals = _Totals(qgraph, skeleton, pixels)
-        return _bisect(height * width - 1, one_each, lambda target: (totals.at(target) or (most + 1,))[0] <= most)
-
-    least = _Totals(qgraph, skeleton, (1,)).at(one_each)
-    if least is None or least[0] > most:
-        needed = least[0] if least else 0
-        raise CheckFailedError(f"--max-dsp {most}: the network has {needed} multipliers even with the smallest fold of every engine; allow at least as many")
-    one, several = fastest((1,)), fastest(PIXELS)
-    return (several, PIXELS) if several < (1 - PIXEL_GAIN) * one else (one, (1,))
-
-
-# ---------------------------------------------------------------- a device
 
 
 class _Fitting:
@@ -472,8 +294,6 @@ class _Fitting:
 
 
 UNLIMITED = 10**12
-
-NAMES = {"dsp": "DSP blocks", "bram18": "18 Kb blocks", "uram": "URAM blocks", "lut": "LUTs", "ff": "flip-flops"}
 
 
 def _vector(resources: Resources) -> NDArray[np.float64]:

@@ -64,7 +64,7 @@ def _why_unreadable(error: Exception) -> str:
         return f"holds code or objects ({refused[1]}), and only tensors are unpickled here; save model.state_dict() instead"
     if "TorchScript" in str(error):
         return "a TorchScript archive; expected a state dict, so save model.state_dict() instead"
-    return f"not a PyTorch state dict, or damaged ({type(error).__name__}); expected what torch.save(model.state_dict(), ...) writes, or ONNX, .pt2, TorchScript"
+    return f"not a PyTorch state dict, or damaged ({type(error).__name__}); expected what torch.save(model.state_dict(), ...) writes, or ONNX or .pt2"
 
 
 def _find_state_dict(path: Path, data: object) -> Mapping[object, object]:

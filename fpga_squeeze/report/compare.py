@@ -8,7 +8,7 @@ from typing import Any
 
 from fpga_squeeze.emit import writer
 from fpga_squeeze.errors import InputError
-from fpga_squeeze.hardware.search import NAMES
+from fpga_squeeze.hardware.fabric import NAMES
 from fpga_squeeze.report.html import read_reports
 from fpga_squeeze.report.html_layers import shown_layers
 from fpga_squeeze.report.html_text import KINDS, count, percent, rate, size

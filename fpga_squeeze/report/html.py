@@ -17,7 +17,7 @@ from markupsafe import Markup
 from fpga_squeeze.emit import writer
 from fpga_squeeze.emit.render import static_file
 from fpga_squeeze.errors import InputError
-from fpga_squeeze.hardware.search import NAMES
+from fpga_squeeze.hardware.fabric import NAMES
 from fpga_squeeze.report import html_text
 from fpga_squeeze.report.html_cards import cards
 from fpga_squeeze.report.html_layers import layer_rows, shown_layers, weakest

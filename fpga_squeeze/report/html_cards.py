@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fpga_squeeze.hardware.search import NAMES
+from fpga_squeeze.hardware.fabric import NAMES
 from fpga_squeeze.report.html_layers import shown_layers
 from fpga_squeeze.report.html_text import count, percent, rate, size
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fpga_squeeze.hardware.search import NAMES
+from fpga_squeeze.hardware.fabric import NAMES
 from fpga_squeeze.report.html_text import KINDS, count, percent, size
 
 VARIABLES = {"weights": "weights", "bias": "bias", "line_buffers": "buffers", "fifos": "fifos"}

@@ -7,7 +7,7 @@ from typing import Any
 
 from fpga_squeeze.hardware.cost import Resources, stage_resources
 from fpga_squeeze.hardware.devices import Device
-from fpga_squeeze.hardware.search import Found
+from fpga_squeeze.hardware.goal import Found
 
 RESOURCES = ("dsp", "bram18", "uram", "lut", "ff")
 

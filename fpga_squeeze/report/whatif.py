@@ -8,7 +8,8 @@ from typing import Any
 
 from fpga_squeeze.errors import CheckFailedError
 from fpga_squeeze.hardware.devices import Device, load_devices
-from fpga_squeeze.hardware.search import Found, Goal, search
+from fpga_squeeze.hardware.goal import Found, Goal
+from fpga_squeeze.hardware.search import search
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
 RATES = (30.0, 100.0, 300.0, 1000.0, 3000.0)
