@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import RunCli
+from pseudo_terminal import in_terminal
 
 import fpga_squeeze as fs
 from fpga_squeeze.inspect_stage import view_stage, view_stages
@@ -90,18 +88,6 @@ def test_no_export(command: list[str], tmp_path: Path, run_cli: RunCli) -> None:
 
 
 def test_sources_are_coloured_on_a_terminal(digits_out: Path) -> None:
-    leader, follower = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "160"}
-    with subprocess.Popen([sys.executable, "-m", "fpga_squeeze", "inspect", str(digits_out), "pool2"], stdout=follower, env=environment) as process:
-        os.close(follower)
-        shown = b""
-        while True:
-            try:
-                part = os.read(leader, 65536)
-            except OSError:
-                break
-            if not part:
-                break
-            shown += part
-    os.close(leader)
-    assert process.returncode == 0 and b"\x1b[" in shown and b"namespace" in shown
+    command = [sys.executable, "-m", "fpga_squeeze", "inspect", str(digits_out), "pool2"]
+    code, _, shown = in_terminal(command, "stdout", {"TERM": "xterm-256color", "COLUMNS": "160"})
+    assert code == 0 and "\x1b[" in shown and "namespace" in shown

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import select
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
 import pytest
 import typer.main
 from conftest import RunCli
+from pseudo_terminal import in_terminal
 
 from fpga_squeeze import cli, terminal
 from fpga_squeeze.terminal import Verbosity
@@ -111,29 +109,6 @@ def test_verbose_says_every_step_and_its_seconds(tmp_path: Path, run_cli: RunCli
 def test_words_behind_two_dashes_are_files(digits_out: Path, run_cli: RunCli) -> None:
     result = run_cli("simulate", digits_out, "--", "--quiet")
     assert result.code == 2 and "--quiet" in result.err and "image" in result.err
-
-
-def in_terminal(command: list[str], environment: dict[str, str] | None = None, seconds: float = 120.0) -> tuple[int, str, str]:
-    """Run with stderr on a pseudo terminal. Returns exit code, stdout, what the terminal got."""
-    leader, follower = pty.openpty()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower, env={**os.environ, "TERM": "xterm", **(environment or {})}) as process:
-        os.close(follower)
-        shown, end = b"", time.monotonic() + seconds
-        while time.monotonic() < end:
-            ready, _, _ = select.select([leader], [], [], 0.1)
-            if ready:
-                try:
-                    part = os.read(leader, 65536)
-                except OSError:
-                    break
-                if not part:
-                    break
-                shown += part
-        else:
-            process.kill()
-        out = process.stdout.read().decode() if process.stdout else ""
-    os.close(leader)
-    return process.returncode, out, shown.decode(errors="replace")
 
 
 def test_progress_is_drawn_on_a_terminal_and_not_in_a_pipe(tmp_path: Path) -> None:
