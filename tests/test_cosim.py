@@ -232,8 +232,15 @@ def test_digits_on_verilator_with_twenty_seeds(tmp_path: Path) -> None:
     require("verilator")
     qgraph, plan, pixels = digits(20_000.0, 4)
     out = write(tmp_path, qgraph, plan)
-    result = run_rtl(out, qgraph, plan, pixels, stalls="none,random:1-20,adversarial,reset")
+    told: dict[str, list[tuple[int, int]]] = {}
+    result = run_rtl(
+        out, qgraph, plan, pixels, stalls="none,random:1-20,adversarial,reset", progress=lambda step, *done: told.setdefault(step, []).append(done)
+    )
     assert result.ok, result.first_failure
+    # C++ files compiled of those that Verilator wrote, then cycles.
+    done, files = told["RTL build, files"][-1]
+    assert done == files > 3 and told["RTL build, files"][0] == (0, 0)
+    assert told["RTL simulation, cycles"][-1][0] >= 4 * plan.interval_cycles and "RTL simulation, run 23, cycles" in told
     assert result.runs == 23 and result.frames == 4
     assert result.interval_cycles is not None and result.interval_cycles <= 1.01 * plan.interval_cycles
     assert result.mac_efficiency == pytest.approx(plan.mac_efficiency, rel=0.01)

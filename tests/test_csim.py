@@ -49,7 +49,13 @@ def test_kernels_strides_pads_and_uneven_folds(tmp_path: Path) -> None:
     qgraph = net.finish(x)
     plan = hand_plan(qgraph, folds, {"pool10": 3}, one_module=True)
     folder = write_export(tmp_path, qgraph, plan, frames_for(qgraph, 2))
-    assert_equal(simulate(folder), qgraph, plan, 2)
+    told: dict[str, list[tuple[int, int]]] = {}
+    result = simulate(folder, stages=9, progress=lambda step, done, total: told.setdefault(step, []).append((done, total)))
+    assert_equal(result, qgraph, plan, 2)
+    files, stages = told["C simulation build, files"], told["C simulation, stages"]
+    # The headers, one module, the top, the testbench and the program; the compilers that still run at the end are not counted as done.
+    assert {total for _, total in files[1:]} == {5} and [done for done, _ in files] == sorted(done for done, _ in files)
+    assert stages == [(i, 9) for i in range(10)]
 
 
 def test_widths_signs_shifts_and_fires(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from machines import Machine, squeezenet, tiny
 
 from fpga_squeeze.errors import CheckFailedError, InputError
-from fpga_squeeze.hardware.candidates import divisors
+from fpga_squeeze.hardware.candidates import divisors, least_multipliers
 from fpga_squeeze.hardware.folding import folding_from_json, folding_to_json, line_buffer_banks, plan_machine, verify_plan
 from fpga_squeeze.hardware.plan import ConvStage, EngineFold, ExpandStage, FoldPlan, GlobalSumStage, PoolStage
 from fpga_squeeze.hardware.search_multipliers import SLACK
+from fpga_squeeze.hardware.structure import build_skeleton
 from fpga_squeeze.quantize.qgraph import QAdd, QConcat, QNode, QuantGraph
 
 
@@ -171,3 +172,16 @@ def test_line_buffer_banks_hold_every_row() -> None:
         banks, depth = line_buffer_banks(e)
         assert banks * depth >= e.buffer_rows * e.in_shape[2] * e.ic_folds
         assert banks >= e.fold.p_k
+
+
+@settings(max_examples=40, deadline=None)
+@given(networks(), st.floats(1.0, 300.0))
+def test_what_a_stage_needs_holds_down_to_its_own_cycles(qgraph: QuantGraph, ratio: float) -> None:
+    """The search keeps (multipliers, cycles) of a stage for every target between the one asked for and these cycles."""
+    target = int(qgraph.input.shape[1] * qgraph.input.shape[2] * ratio)
+    for stage in build_skeleton(qgraph).stages:
+        found = least_multipliers(stage, target, (1, 2), None)
+        if found is not None:
+            assert found[1] <= target
+            again = least_multipliers(stage, found[1], (1, 2), None)
+            assert again is not None and again[0] == found[0], stage.name

@@ -82,7 +82,7 @@ def engine_folds(engine: Engine, target: int, p_px: Iterable[int], p_ic: int | N
     """The smallest fold of every shape that needs at most `target` cycles a frame (`p_ic` fixed when given)."""
     channels, out_h, out_w = engine.out_shape
     in_pixels, pixels = engine.in_shape[1] * engine.in_shape[2], out_h * out_w
-    inner = (p_ic,) if p_ic else tuple(d for d in divisors(engine.in_shape[0]) if in_pixels * (engine.in_shape[0] // d) <= target)
+    inner = tuple(d for d in ((p_ic,) if p_ic else divisors(engine.in_shape[0])) if in_pixels * ceil(engine.in_shape[0] / d) <= target)
     taps = sorted({1, engine.kernel, engine.kernel**2})
     for px, i, k in product(p_px, inner, taps):
         per_fold = ceil(pixels / px) * ceil(engine.in_shape[0] / i) * ceil(engine.kernel**2 / k)
@@ -100,14 +100,18 @@ def least_multipliers(stage: Stage, target: int, p_px: tuple[int, ...], in_lanes
         found = [(f.multipliers, replace(stage, engine=replace(stage.engine, fold=f)).cycles) for f in engine_folds(stage.engine, target, p_px, in_lanes)]
         return min(found, default=None)
     if isinstance(stage, ExpandStage):
-        if not concat_lanes(stage, target):
+        lanes = concat_lanes(stage, target)
+        if not lanes:
             return None
-        big = [(f, replace(stage.expand3x3, fold=f).cycles) for f in engine_folds(stage.expand3x3, target, p_px, in_lanes)]
+        sent = stage.expand3x3.out_shape[1] * stage.expand3x3.out_shape[2] * sum(e.out_shape[0] // lanes[0] for e in stage.engines)
+        big = [(f, replace(stage.expand3x3, fold=f)) for f in engine_folds(stage.expand3x3, target, p_px, in_lanes)]
         best: tuple[int, int] | None = None
-        for fold, cycles in sorted(big, key=lambda b: b[0].multipliers):
+        for fold, e3 in sorted(big, key=lambda b: b[0].multipliers):
             if best is not None and fold.multipliers >= best[0]:
                 break
-            small = min((f.multipliers for f in engine_folds(stage.expand1x1, cycles, (fold.p_px,)) if _divide(f.p_ic, fold.p_ic)), default=None)
+            small = min((f.multipliers for f in engine_folds(stage.expand1x1, e3.cycles, (fold.p_px,)) if _divide(f.p_ic, fold.p_ic)), default=None)
+            # The stage's own cycles: besides its engines' work, taking in the input and sending out the concatenated pixels.
+            cycles = max(e3.cycles, e3.in_shape[1] * e3.in_shape[2] * e3.ic_folds, sent)
             if small is not None and (best is None or (fold.multipliers + small, cycles) < best):
                 best = (fold.multipliers + small, cycles)
         return best

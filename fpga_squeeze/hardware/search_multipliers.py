@@ -126,6 +126,8 @@ def _most_efficient(qgraph: QuantGraph, skeleton: Skeleton, target: int) -> tupl
             found = totals.at(tried)
             if found is None or found[0] > (1 + MORE_MULTIPLIERS) * least[0]:
                 break
+            if found[1] > tried:
+                raise AssertionError(f"a machine of {found[1]} cycles was found for {tried}")
             best = min(best, (found[0] * found[1], tried), key=lambda b: (b[0], -b[1]))
             tried = found[1] - 1
         results.append(best)

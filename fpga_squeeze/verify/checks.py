@@ -122,8 +122,7 @@ def verify_export(opened: Export, options: VerifyOptions, progress: Progress) ->
     if options.onnx or every:
         rows += check_onnx(opened.out, opened.qgraph, tuple((s.name, stage_tensor(s)) for s in plan.stages), pixels[:count], progress)
     if options.hls or every:
-        progress("C simulation", 0, 0)
-        csim = run_csim(opened.out, count, options.hls_include, options.cxx, lambda line: progress(line, 0, 0))
+        csim = run_csim(opened.out, count, options.hls_include, options.cxx, progress, stages=len(plan.stages) + 1)
         rows, faults = rows + csim.rows, faults + csim.faults
     rtl = None
     if options.rtl or every:

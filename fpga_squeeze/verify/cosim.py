@@ -169,8 +169,8 @@ def _run(command: Sequence[str], progress: Progress | None, cycles: int) -> None
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as process:
         for line in process.stdout or ():
             words = line.split()
-            if words[:1] == ["BUILD"]:
-                say("RTL build", 0, 0)
+            if words[:1] == ["BUILD"] and len(words) == 4:
+                say("RTL build, files", int(words[2]), int(words[3]))
             elif words[:1] == ["PROGRESS"] and len(words) == 4:
                 now = int(words[3])
                 run, before = run + (now < before), now  # a new run of --stalls begins at cycle 0

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fpga_squeeze.errors import CheckFailedError, InputError, ToolMissingError
 from fpga_squeeze.verify.headers import HlsHeaders, find_headers
+from fpga_squeeze.verify.lines import run_lines
 from fpga_squeeze.verify.result import CheckRow, Difference
 
 _STAGE = re.compile(r"^stage (?P<name>.+) compared (?P<compared>\d+) mismatches (?P<mismatches>\d+)$")
@@ -52,8 +53,9 @@ def run_csim(
     frames: int | None = None,
     hls_include: Path | None = None,
     cxx: str | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
     *,
+    stages: int = 0,
     build_dir: Path | None = None,
     standard: str = "c++14",
     optimize: str = "-O2",
@@ -63,13 +65,14 @@ def run_csim(
 
     Args:
         out_dir: an exported folder. `frames`: how many golden frames to run, all when None. `hls_include`: a Vitis include folder.
-        cxx: the compiler command, $CXX or g++ when None. `progress`: called with a line at each step.
+        cxx: the compiler command, $CXX or g++ when None. `progress`: called with (step, done, total), total 0 where unknown.
+        stages: rows that are expected, for the progress of the run.
         build_dir: where objects go (kept, so that a second run builds only what changed); OUT/build/csim-... when None.
     Raises:
         InputError: no HLS sources or golden data in `out_dir`, or fewer golden frames than asked for.
         ToolMissingError: no compiler, no make or no headers. CheckFailedError: the sources do not compile, or the testbench breaks off.
     """
-    say = progress or (lambda _line: None)
+    say = progress or (lambda _step, _done, _total: None)
     out_dir = out_dir.resolve()
     makefile = out_dir / "hls" / "csim.mk"
     if not makefile.is_file():
@@ -84,15 +87,21 @@ def run_csim(
     headers = find_headers(hls_include)
     folder = build_dir or _build_dir(out_dir, command, headers, standard, optimize)
 
-    say("building the C simulation")
     started = time.monotonic()
-    _build(makefile, folder, command, headers, standard, optimize)
+    _build(makefile, folder, command, headers, standard, optimize, lambda done, total: say("C simulation build, files", done, total))
     build_seconds = time.monotonic() - started
-    say("running the C simulation")
     started = time.monotonic()
     arguments = [str(folder / "csim"), str(out_dir / "tb_data"), *([] if frames is None else [str(frames)])]
+    compared = 0
+
+    def stage_done(line: str) -> None:
+        nonlocal compared
+        compared += _STAGE.match(line) is not None
+        say("C simulation, stages", compared, stages)
+
+    say("C simulation, stages", 0, stages)
     try:
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=timeout_seconds, check=False)
+        done = run_lines(arguments, stage_done, timeout_seconds=timeout_seconds)
     except subprocess.TimeoutExpired as error:
         raise CheckFailedError(f"C simulation: not done after {timeout_seconds:.0f} s; try fewer frames") from error
     run_seconds = time.monotonic() - started
@@ -139,15 +148,33 @@ def _build_dir(out_dir: Path, command: str, headers: HlsHeaders, standard: str, 
     return out_dir / "build" / f"csim-{key}"
 
 
-def _build(makefile: Path, folder: Path, command: str, headers: HlsHeaders, standard: str, optimize: str) -> None:
+def _build(
+    makefile: Path, folder: Path, command: str, headers: HlsHeaders, standard: str, optimize: str, progress: Callable[[int, int], None]
+) -> None:
+    """Run csim.mk; `progress`: (compiler calls done, of how many), first known when make has said what is out of date."""
     include = f"{'HLS' if headers.complete else 'AP'}_INCLUDE={headers.folder}"
-    jobs = f"-j{min(8, os.cpu_count() or 1)}"
+    jobs = min(8, os.cpu_count() or 1)
     arguments = [
-        "make", "--no-print-directory", jobs, "-f", makefile.name, f"BUILD={folder}", f"CXX={command}", f"CXXSTD={standard}",
+        "make", "--no-print-directory", f"-j{jobs}", "-f", makefile.name, f"BUILD={folder}", f"CXX={command}", f"CXXSTD={standard}",
         f"OPTIMIZE={optimize}", include,
     ]  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    done = subprocess.run(arguments, cwd=makefile.parent, capture_output=True, text=True, check=False, env=environment)
+    called = f"{command} "
+    begun, total = 0, 0
+
+    def plan_line(line: str) -> None:
+        nonlocal total
+        total += line.startswith(called)
+
+    def build_line(line: str) -> None:
+        # make prints a command when it starts it: of those begun, at least all but the jobs that run are done.
+        nonlocal begun
+        begun += line.startswith(called)
+        progress(max(0, begun - jobs), total)
+
+    progress(0, 0)
+    run_lines([*arguments, "--dry-run"], plan_line, cwd=makefile.parent, environment=environment)
+    done = run_lines(arguments, build_line, cwd=makefile.parent, environment=environment)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()
         reason = next((line for line in lines if " error: " in line or "fatal error" in line), lines[-1] if lines else "make failed")

@@ -10,6 +10,7 @@ the other in one simulation. Exit code 0 when every value is equal, 1 when not, 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -251,9 +252,9 @@ def simulate(args: argparse.Namespace, network: dict) -> dict:
             run["wrong_tlast"] = st.beats_a_frame(network["streams"][0]["shape"], network["streams"][0]["lanes"]) // 2
 
     runner = get_runner(args.sim)
-    say(args, f"BUILD {args.sim}")
     sources = sources_of(out, network, args.rtl_dir)
-    build_seconds = build(runner, args.sim, top, sources, folder, args.waves, port_defines(top, sources, ports_only))
+    with build_counted(args, folder):
+        build_seconds = build(runner, args.sim, top, sources, folder, args.waves, port_defines(top, sources, ports_only))
     say(args, f"RUN {args.sim}")
     poll = max(500, min(20000, network["interval_cycles"] // 8))
     job = {
@@ -295,6 +296,38 @@ def run_test(args: argparse.Namespace, runner, top: str, folder: Path, run_folde
         raise RunError(f"the simulation broke off: {first_error(log)}", "failed")
     if log.is_file() and (found := FATAL.search(log.read_text(errors="replace"))):
         raise RunError(f"the simulation lacks a file: {found.group(0).strip()}", "failed")
+
+
+@contextlib.contextmanager
+def build_counted(args: argparse.Namespace, folder: Path):
+    """Lines "BUILD simulator done total" while the simulator builds: C++ files compiled, of those that Verilator wrote; 0 0 where nothing is counted."""
+    started, over = time.time(), threading.Event()
+
+    def count() -> None:
+        before = ""
+        while True:
+            last = over.wait(0.5)
+            # Verilator writes its makefile after the last C++ file.
+            written = args.sim == "verilator" and any(p.stat().st_mtime >= started for p in folder.glob("*.mk"))
+            total = len([*folder.glob("*.cpp")]) if written else 0
+            done = sum(p.stat().st_mtime >= started for p in folder.glob("*.o") if (folder / f"{p.stem}.cpp").is_file()) if written else 0
+            line = f"BUILD {args.sim} {done} {total}"
+            if line != before:
+                say(args, line)
+            before = line
+            if last:
+                return
+
+    say(args, f"BUILD {args.sim} 0 0")
+    counter = threading.Thread(target=count, daemon=True)
+    if args.progress:
+        counter.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if args.progress:
+            counter.join()
 
 
 def follow(log: Path, over: threading.Event) -> None:
