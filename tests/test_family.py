@@ -222,8 +222,8 @@ def test_every_member_is_exact_at_full_depth_in_hls_and_on_both_simulators(name:
     if not fast:
         return
     assert result.rtl.interval_cycles is not None
-    # Between the first two frames, on maps of 1 to 16 pixels: v1.0 complex bypass was measured 5.7% above, all others at the prediction.
-    assert result.rtl.interval_cycles <= 1.1 * result.rtl.predicted_interval_cycles
+    # On maps of 1 to 16 pixels, where frames overlap within a Fire.
+    assert result.rtl.interval_cycles <= 1.01 * result.rtl.predicted_interval_cycles
 
 
 @pytest.mark.slow

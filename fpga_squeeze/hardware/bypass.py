@@ -72,16 +72,17 @@ def full_rate_depth(plan: FoldPlan, bypass: Link) -> int:
     stage = _adder(plan, bypass)
     start = next(i for i, link in enumerate(plan.links) if link.tensor == bypass.tensor)
     end = next(i for i, s in enumerate(plan.stages) if s.name == bypass.consumer)
-    pixels = stage.in_shape[1] * stage.in_shape[2]
+    pixels, per_frame = stage.in_shape[1] * stage.in_shape[2], bypass.shape[1] * bypass.shape[2]
     used = np.arange(1, pixels + 1) if stage.engine is None else window_pixels(stage.engine, rtl=True)
+    # A pixel comes into the FIFO beat by beat, from when its producer begins to send it.
+    sending = plan.stages[start - 1].cycles / per_frame if start else 0.0
     # Before sum k + 1 the bypass has given up what sum k needed, in whichever frame.
-    per_frame = bypass.shape[1] * bypass.shape[2]
     before = np.concatenate([[0], used[:-1]])
     frames = FRAMES
     while True:
         times = pixel_times(plan.stages, plan.links, plan.interval_cycles, frames)
         given = (np.arange(frames)[:, None] * per_frame + before[None, :]).ravel()
-        arrived = np.searchsorted(times[start], times[end], side="right")[: (frames - 1) * pixels]
+        arrived = np.searchsorted(times[start] - sending, times[end], side="right")[: (frames - 1) * pixels]
         # On a map of few pixels every stage of the main branch keeps one for most of an interval: frames lie between fork and adder.
         if arrived.max() < len(times[start]) or frames >= MOST_FRAMES:
             break
