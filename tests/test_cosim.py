@@ -55,7 +55,7 @@ def test_small_machine_is_exact_under_every_pattern(small: tuple[QuantGraph, Fol
     assert result.interval_cycles is not None and result.interval_cycles <= 1.01 * small[1].interval_cycles + 1
     assert all(mark.high_water <= mark.depth for mark in result.fifo_marks)
     assert max(mark.high_water for mark in result.fifo_marks) > 1
-    assert ("RTL build", 0, 0) in seen and seen[-1][0].startswith("RTL simulation")
+    assert ("RTL build, files", 0, 0) in seen and seen[-1][0].startswith("RTL simulation")
     assert all(0 < done <= total for step, done, total in seen if step == "RTL simulation, cycles")
     assert {step for step, _, _ in seen if "run" in step} == {f"RTL simulation, run {n}, cycles" for n in range(2, 10)}
     json.dumps(result.to_json())
