@@ -64,16 +64,21 @@ def arguments(command: str, out: Path, tmp_path: Path) -> list[object] | None:
         "doctor": [],
         "inspect": [out],
         "weights": [out, embedded_model_path(), "--calibration", CALIBRATION, "-o", tmp_path / "w.bin"],
+        "pack": [out, "-o", tmp_path / "new.fsq"],
+        "unpack": [tmp_path / "model.fsq", "-o", tmp_path / "integers.npz", "--integers"],
+        "diff": [tmp_path / "model.fsq", tmp_path / "model.fsq", "-o", tmp_path / "delta.fsq"],
     }.get(command)
 
 
-@pytest.mark.parametrize("command", ["export", "simulate", "evaluate", "report", "devices", "inspect", "doctor", "weights"])
+@pytest.mark.parametrize("command", ["export", "simulate", "evaluate", "report", "devices", "inspect", "doctor", "weights", "pack", "unpack", "diff"])
 def test_json_is_one_object_and_quiet_prints_nothing_else(command: str, digits_out: Path, tmp_path: Path, run_cli: RunCli) -> None:
     out = tmp_path / "out"
     if command == "weights":
         assert run_cli("export", embedded_model_path(), "--calibration", CALIBRATION, "-o", out, "--weights", "loaded").code == 0
     else:
         shutil.copytree(digits_out, out)
+    if command in ("unpack", "diff"):
+        assert run_cli("pack", out, "-o", tmp_path / "model.fsq").code == 0
     given = arguments(command, out, tmp_path)
     assert given is not None
     loud = run_cli(command, *given, "--json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from fpga_squeeze.commands import doctor, inspect, synth, train
+from fpga_squeeze.commands import doctor, inspect, package, synth, train
 
 
 def register(app: typer.Typer) -> None:
@@ -13,3 +13,4 @@ def register(app: typer.Typer) -> None:
     train.register(app)
     doctor.register(app)
     inspect.register(app)
+    package.register(app)

@@ -10,6 +10,9 @@ from fpga_squeeze.fixed_point import Int64
 from fpga_squeeze.hardware.plan import Engine
 from fpga_squeeze.quantize.qgraph import QConv
 
+_BLOCK_BITS = 1 << 22
+"""Bits that are spread out at once: each takes 8 bytes while its row is packed."""
+
 
 def weight_lanes(engine: Engine, qconv: QConv) -> Int64:
     """Weights in memory order: int64 (weight_depth, p_oc * p_k * p_ic), lane ((o * p_k) + t) * p_ic + i; zero where a fold is padded."""
@@ -52,8 +55,12 @@ def _packed_bytes(lanes: Int64, bits: int, what: str) -> NDArray[np.uint8]:
     rows = lanes.shape[0]
     if bits == 0:
         return np.zeros((rows, 0), dtype=np.uint8)
-    field = (lanes[:, :, None] >> np.arange(bits, dtype=np.int64)) & 1
-    return np.packbits(field.reshape(rows, -1).astype(np.uint8), axis=1, bitorder="little")
+    block = max(1, _BLOCK_BITS // max(1, lanes.shape[1] * bits))
+    packed = []
+    for at in range(0, rows, block):
+        field = (lanes[at : at + block, :, None] >> np.arange(bits, dtype=np.int64)) & 1
+        packed.append(np.packbits(field.reshape(len(field), -1).astype(np.uint8), axis=1, bitorder="little"))
+    return np.concatenate(packed) if packed else np.zeros((0, -(-lanes.shape[1] * bits // 8)), dtype=np.uint8)
 
 
 def pack_rows(engine: Engine, qconv: QConv) -> list[int]:
