@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from fpga_squeeze.package.build import check_same_machine, delta_package, full_p
 from fpga_squeeze.package.container import CHANGE, FRESH, parse
 from fpga_squeeze.package.errors import REASONS, Code, PackageError
 from fpga_squeeze.package.layout import image_of, memories, values_of
-from fpga_squeeze.package.network import IN_BITSTREAM, Geometry, Network, network_of
+from fpga_squeeze.package.network import IN_BITSTREAM, Geometry, Network, Values, network_of
 from fpga_squeeze.package.restore import read_network, restore_image
 from fpga_squeeze.quantize.qgraph import QuantGraph
 from tests.load_cases import loaded
@@ -70,6 +71,20 @@ def test_a_machine_without_a_load_port_keeps_its_integers() -> None:
     assert read_network(content).content_digest() == old.content_digest()
     assert read_network(delta, read_network(content)).content_digest() == new.content_digest() != old.content_digest()
     assert code_of(content) is code_of(delta, b"") is Code.PORT
+
+
+def test_the_format_is_frozen() -> None:
+    """Devices in the field read version 1: other bytes for the same integers need another version. The header is read here as the documentation has it."""
+    g = Geometry("conv", 4, 3, 3, 6, 12, 3, -2, 2, 2, 9, True)
+    weight = (np.arange(4 * 3 * 9) ** 2 % 61 - 30).reshape(4, 3, 3, 3)
+    network = Network((g,), (Values(weight * (weight % 3 > 0), np.array([-2000, 0, 77, 1500]), np.array([-2, 5, 0, 1])),), bytes(range(8)))
+    content = full_package(network).to_bytes()
+    image = image_of(network)
+    words = [int.from_bytes(content[at : at + 4], "little") for at in (12, 24, 28, 32)]
+    assert words == [len(content) - 136, len(image), int.from_bytes(image[-4:], "little"), 0]
+    assert content[:12] == b"FSQP\1\0\2\0\1\0\1\0" and content[16:24] == bytes(range(8)) and content[36:68] == network.layout_digest()
+    assert content[68:100] == network.content_digest() and content[100:132] == bytes(32) and content[168] == 4 and content[169:173] == b"conv"
+    assert hashlib.sha256(content).hexdigest() == "2262205d140c313e0bb5c7aa0477f4a2f3b70ec5da252d75a5d7ea95b0d14856"
 
 
 # ---------------------------------------------------------------- deltas

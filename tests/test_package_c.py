@@ -79,6 +79,8 @@ def test_it_has_pythons_models() -> None:
     for name in ("WEIGHT", "BIAS", "SHIFT"):
         kind = vars(contexts)[name]
         assert f"{name} = {{{kind.head}, {kind.sign}, {kind.tree}, {kind.depth}, {kind.longest}}}" in text
+    for name in ("P_BITS", "LEARN_LIMIT"):
+        assert f"{name} = {vars(contexts)[name]}," in text
     assert f"#define FSQ_MODELS {contexts.MODELS}\n" in (DECODER / "fsq_unpack.h").read_text()
 
 

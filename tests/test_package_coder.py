@@ -93,6 +93,17 @@ def test_what_did_not_change_takes_next_to_nothing() -> None:
     assert len(encode_layer(LAYER, Values(one, values.bias, values.shift), values)) < 60
 
 
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1])
+def test_a_sparse_change_takes_little_more_than_its_entropy(share: float) -> None:
+    """Weights here and there moved by a few steps: 2% and 90 bytes over the order-0 entropy of the change at the most."""
+    g = replace(LAYER, oc=300, ic=400, kernel=1)
+    values = laplace(8, 10.0, g)
+    rng = np.random.default_rng(9)
+    moved = np.clip(values.weight + (rng.random(values.weight.shape) < share) * rng.integers(-3, 4, values.weight.shape), -128, 127)
+    size = len(encode_layer(g, Values(moved, values.bias, values.shift), values))
+    assert size <= 1.02 * entropy_bytes(moved - values.weight) + 90
+
+
 def test_a_carry_runs_back_through_bytes_of_ones() -> None:
     """Decisions that keep the interval at its upper end until it passes a power of two: without the carry the decoder would go astray."""
     carried = 0

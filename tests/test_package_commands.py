@@ -199,8 +199,8 @@ def test_without_the_library_signing_says_what_to_install(field: Path, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unpacking_does_not_need_torch_to_run_a_network(field: Path, tmp_path: Path) -> None:
-    """As a script on a host would call it."""
+def test_as_a_process_of_its_own(field: Path, tmp_path: Path) -> None:
+    """As a script on a host would call it: with --quiet nothing is printed."""
     command = [sys.executable, "-m", "fpga_squeeze", "unpack", str(field / "old.fsq"), "-o", str(tmp_path / "load.bin"), "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == done.stderr == "" and (tmp_path / "load.bin").read_bytes() == (field / "out/rtl/weights/load.bin").read_bytes()

@@ -11,6 +11,7 @@ from fpga_squeeze.package.layout import image_crc, image_of
 from fpga_squeeze.package.network import Geometry, Network, Values
 
 Tick = Callable[[int, int], None]
+_REMEDY = "; pack the new model for the deployed machine: fpga-squeeze pack OUT --model"
 
 
 def _silent(done: int, total: int) -> None:
@@ -58,10 +59,11 @@ def check_same_machine(old: Network, new: Network) -> None:
     for a, b in zip(old.geometry, new.geometry, strict=True):
         if a != b:
             key = next(k for k in vars(a) if vars(a)[k] != vars(b)[k])
-            raise InputError(f"layer {a.name}: {key} is {vars(a)[key]} in the old package and {vars(b)[key]} in the new; packages of one machine were expected")
+            were = f"{key} is {vars(a)[key]} in the old package and {vars(b)[key]} in the new"
+            raise InputError(f"layer {a.name}: {were}; packages of one machine were expected{_REMEDY}")
     if old.shape_digest != new.shape_digest:
         digests = f"{old.shape_digest.hex()} and {new.shape_digest.hex()}"
-        raise InputError(f"the packages are for machines of other shapes ({digests}); pack both for the deployed machine: fpga-squeeze pack OUT --model")
+        raise InputError(f"the packages are for machines of other shapes ({digests}){_REMEDY}")
 
 
 def _package(kind: int, network: Network, records: tuple[Record, ...], base: Network | None = None) -> Package:

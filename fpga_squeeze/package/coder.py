@@ -13,8 +13,10 @@ from fpga_squeeze.package.contexts import (
     DIRECT,
     LEARN_LIMIT,
     NEIGHBOUR_CLASSES,
+    P_BITS,
     P_MAX,
     P_MIN,
+    P_ONE,
     SHIFT,
     SHIFT_CLASSES,
     WEIGHT,
@@ -46,7 +48,7 @@ class Encoder:
         for decision in coded:
             model = decision >> 1
             q, n = p[model], seen[model]
-            bound = (width >> 16) * q
+            bound = width * q >> P_BITS
             if decision & 1:
                 low += bound
                 width -= bound
@@ -57,7 +59,7 @@ class Encoder:
                     _carry(out)
             else:
                 width = bound
-                q += (65536 - q) // (n + 2)
+                q += (P_ONE - q) // (n + 2)
                 p[model] = q if q < P_MAX else P_MAX
             if n < LEARN_LIMIT:
                 seen[model] = n + 1
@@ -146,7 +148,7 @@ def _reader(stream: bytes) -> tuple[Callable[[int], int], Callable[[], None]]:
     def bit(model: int) -> int:
         nonlocal code, width, at
         q, n = p[model], seen[model]
-        bound = (width >> 16) * q
+        bound = width * q >> P_BITS
         if code >= bound:
             code -= bound
             width -= bound
@@ -155,7 +157,7 @@ def _reader(stream: bytes) -> tuple[Callable[[int], int], Callable[[], None]]:
             found = 1
         else:
             width = bound
-            q += (65536 - q) // (n + 2)
+            q += (P_ONE - q) // (n + 2)
             p[model] = q if q < P_MAX else P_MAX
             found = 0
         if n < LEARN_LIMIT:

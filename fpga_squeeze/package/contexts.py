@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from fpga_squeeze.fixed_point import Int64
 
-HALF = 1 << 15
-"""A new model's probability of 0, in units of 2^-16."""
-LEARN_LIMIT = 254
-"""A model moves by 1 / (decisions seen + 2), and by 1 / 256 from then on."""
-P_MIN, P_MAX = 32, 65536 - 32
+P_BITS = 28
+P_ONE = 1 << P_BITS
+HALF = P_ONE // 2
+"""A new model's probability of 0, in units of 2^-28: so fine that a model of what never happens still learns at its slowest."""
+LEARN_LIMIT = 1022
+"""A model moves by 1 / (decisions seen + 2), and by 1 / 1024 from then on."""
+P_MIN, P_MAX = 1 << 14, P_ONE - (1 << 14)
 
 NEIGHBOUR_CLASSES = 6
 SHIFT_CLASSES = 4
@@ -47,7 +49,7 @@ SHIFT = Kind(head=1196, sign=1214, tree=1215, depth=3, longest=17)
 DIRECT = 1223
 """The model of the bits that have none of their own: one half, and it learns nothing."""
 MODELS = DIRECT + 1
-NEVER_LEARNS = 65535
+NEVER_LEARNS = P_ONE
 
 assert WEIGHT.head + 2 * BANK * WEIGHT.stride == WEIGHT.sign and WEIGHT.sign + 9 == WEIGHT.tree and WEIGHT.tree + 256 == BIAS.head
 assert BIAS.head + BIAS.stride == BIAS.sign and BIAS.tree + 8 == SHIFT.head and SHIFT.head + SHIFT.stride == SHIFT.sign and SHIFT.tree + 8 == DIRECT

@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum { HEADER = 132, RECORD = 37, IMAGE_HEAD = 16, CRC_BYTES = 4, SIGNATURE = 64, MAX_WEIGHTS = 1 << 23, MAX_IMAGE = 1 << 26, MAX_LAYERS = 1024 };
-enum { HALF = 1 << 15, LEARN_LIMIT = 254, P_MIN = 32, P_MAX = 65536 - 32, DIRECT = FSQ_MODELS - 1 };
+enum { P_BITS = 28, P_ONE = 1 << P_BITS, P_MIN = 1 << 14, P_MAX = P_ONE - P_MIN, LEARN_LIMIT = 1022, DIRECT = FSQ_MODELS - 1 };
 
 /* Where the models of a kind of numbers are: zero flag and length flags of context 0, signs, bits below the leading one. */
 struct kind { int head, sign, tree, depth, longest; };
@@ -38,18 +38,17 @@ static int all_zero(const uint8_t *p, int n) {
 /* ---- the range decoder ---- */
 
 static int bit(struct fsq_work *w, int model) {
-    uint32_t p = w->probability[model], n = w->seen[model], bound = (w->width >> 16) * p;
+    uint32_t p = w->probability[model], n = w->seen[model], bound = (uint32_t)((uint64_t)w->width * p >> P_BITS);
     int found = w->code >= bound;
     if (found) {
         w->code -= bound;
         w->width -= bound;
         p -= p / (n + 2);
-        w->probability[model] = (uint16_t)(p > P_MIN ? p : P_MIN);
     } else {
         w->width = bound;
-        p += (65536 - p) / (n + 2);
-        w->probability[model] = (uint16_t)(p < P_MAX ? p : P_MAX);
+        p += (P_ONE - p) / (n + 2);
     }
+    if (n <= LEARN_LIMIT) w->probability[model] = p < P_MIN ? P_MIN : p > P_MAX ? P_MAX : p; /* the model of bits without one stays */
     if (n < LEARN_LIMIT) w->seen[model] = (uint16_t)(n + 1);
     while (w->width < 1u << 24) {
         if (w->next == w->end) {
@@ -75,7 +74,7 @@ static int64_t number(struct fsq_work *w, const struct kind *k, int head, int si
 }
 
 static int start(struct fsq_work *w, const struct layer *y) {
-    for (int i = 0; i < FSQ_MODELS; i++) w->probability[i] = HALF, w->seen[i] = 0;
+    for (int i = 0; i < FSQ_MODELS; i++) w->probability[i] = P_ONE / 2, w->seen[i] = 0;
     w->seen[DIRECT] = 65535;
     w->failed = y->stream_bytes < 4;
     if (w->failed) return 0;

@@ -35,7 +35,8 @@ enum fsq_error {
 #define FSQ_MODELS 1224
 
 struct fsq_work {
-    uint16_t probability[FSQ_MODELS], seen[FSQ_MODELS];
+    uint32_t probability[FSQ_MODELS];
+    uint16_t seen[FSQ_MODELS];
     const uint8_t *next, *end;
     uint32_t code, width;
     int failed;
