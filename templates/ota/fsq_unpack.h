@@ -13,6 +13,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum fsq_error {
     FSQ_OK = 0,
     FSQ_SIZE = 1,     /* cut short, or bytes behind the end */
@@ -47,5 +51,9 @@ int fsq_unpack(const uint8_t *package, uint32_t package_bytes, uint8_t *image, u
 
 /* Bytes of the image of a package; 0 when it is no whole package, or of a machine without a load port. */
 uint32_t fsq_image_bytes(const uint8_t *package, uint32_t package_bytes);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
