@@ -96,13 +96,14 @@ def test_small_roms_share_equal_columns(width: int, depth: int, lut: int, ff: in
 @pytest.mark.parametrize(
     ("channels", "lanes", "lut", "ff", "share"),
     [
-        (64, (1, 4), 12, 41, 0.1), (64, (2, 16), 16, 137, 0.1), (64, (8, 4), 38, 66, 0.1), (64, (16, 2), 125, 132, 0.1), (60, (4, 6), 379, 164, 0.35),
-        (60, (6, 4), 209, 148, 0.6), (64, (3, 8), 325, 186, 0.1), (64, (8, 3), 429, 146, 0.1), (64, (16, 24), 1115, 646, 0.1), (64, (5, 16), 722, 346, 0.15),
+        (64, (1, 4), 12, 41, 0.1), (64, (2, 16), 16, 137, 0.1), (64, (8, 4), 38, 66, 0.1), (64, (16, 2), 125, 132, 0.1), (60, (4, 6), 379, 164, 0.4),
+        (60, (6, 4), 209, 148, 0.3), (64, (3, 8), 325, 186, 0.1), (64, (8, 3), 429, 146, 0.1), (64, (16, 24), 1115, 646, 0.1), (64, (5, 16), 722, 346, 0.1),
+        (256, (37, 2), 1251, 354, 0.1), (1000, (37, 2), 1527, 356, 0.1), (256, (9, 2), 431, 130, 0.15), (48, (8, 3), 406, 141, 0.1), (64, (13, 4), 782, 209, 0.1),
         (8, (8, 8), 0, 0, 0.0), (6, (6, 16), 0, 0, 0.0),
     ],
 )  # fmt: skip
 def test_width_converters(channels: int, lanes: tuple[int, int], lut: int, ff: int, share: float) -> None:
-    """Where neither side divides the other, LUTs depend on how the tool folds the shifters: up to 60% off."""
+    """Where neither side divides the other, LUTs depend on how the tool folds the shifters: up to 40% off."""
     estimate = cost_stream.converter_resources(channels, 8, *lanes, K26)
     assert close(estimate.lut, lut, share) and close(estimate.ff, ff)
 

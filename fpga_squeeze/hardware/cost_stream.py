@@ -103,8 +103,24 @@ def converter_resources(channels: int, bits: int, in_lanes: int, out_lanes: int,
     if out_units == 1:
         lut = (in_lanes - out_lanes) * bits + logic(3 + 3 * bits_for(in_units) + 2 * partial, fabric)
         return Resources(lut=lut, ff=in_lanes * bits + bits_for(in_units + 1) + partial)
-    row = (in_units + out_units + min(in_units, out_units)) * unit * bits
-    return Resources(lut=logic(row * (1.9 + 0.25 * in_units) + 20, fabric), ff=row + out_lanes * bits + 6 + partial)
+    return _gearbox_resources(channels, bits, in_lanes, out_lanes, fabric)
+
+
+def _gearbox_resources(channels: int, bits: int, in_lanes: int, out_lanes: int, fabric: Fabric) -> Resources:
+    """fsq_width_converter where neither side divides the other: a row of units. A bit of it comes from as many places of an input beat as reach it, or from
+    the row itself: kept, or moved by a whole or by a pixel's last output beat. LUTs for each such source are fitted to 25 syntheses (docs/resources.md).
+    """
+    unit = gcd(in_lanes, out_lanes)
+    units, in_units, out_units = ceil(channels / unit), in_lanes // unit, out_lanes // unit
+    capacity = in_units + out_units + min(in_units, out_units)
+    places = capacity - in_units + 1
+    moves = {0, out_units, (units - 1) % out_units + 1}
+    row = capacity * unit * bits
+    kept = sum(capacity - m for m in moves) * unit * bits
+    padding = -channels % in_lanes * bits
+    partial = bits_for(ceil(units / in_units)) if units % in_units else 0
+    luts = 0.63 * in_units * places * unit * bits + 0.55 * kept + padding + 10
+    return Resources(lut=logic(luts, fabric), ff=row + out_lanes * bits + 6 + partial)
 
 
 @lru_cache(maxsize=CACHE)
