@@ -10,7 +10,7 @@ from typing import Any
 from fpga_squeeze import jobs, pipeline
 from fpga_squeeze.emit.idents import identifier
 from fpga_squeeze.errors import InputError
-from fpga_squeeze.hardware.plan import ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, Link, PoolStage, Stage
+from fpga_squeeze.hardware.plan import AddStage, ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, JoinStage, Link, PoolStage, Stage
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,8 @@ def _nodes(stage: Stage) -> tuple[str, ...]:
     """Layers of the network that the stage computes."""
     if isinstance(stage, ExpandStage):
         return (stage.expand1x1.node, stage.expand3x3.node, stage.concat)
+    if isinstance(stage, JoinStage):
+        return (*(name for s in stage.side for name in _nodes(s)), stage.node)
     return (stage.engine.node,) if isinstance(stage, ConvStage) else (stage.node,) if hasattr(stage, "node") else (stage.name,)
 
 
@@ -105,6 +107,9 @@ def _what(stage: Stage) -> str:
         return f"{stage.kernel}x{stage.kernel} max pool, stride {stage.stride}, {_shape(stage.in_shape)} -> {_shape(stage.out_shape)}"
     if isinstance(stage, GlobalSumStage):
         return f"sum of each channel, {_shape(stage.in_shape)} -> {stage.in_shape[0]} class sums"
+    if isinstance(stage, JoinStage):
+        side = "".join(f"; on the bypass: {_what(s)}" for s in stage.side)
+        return f"{'sum' if isinstance(stage, AddStage) else 'channels'} of the main branch and the bypass from {stage.bypass}, {_shape(stage.out_shape)}{side}"
     return type(stage).__name__.removesuffix("Stage")
 
 

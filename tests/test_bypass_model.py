@@ -208,10 +208,10 @@ def stands_still(plan: FoldPlan, depths: dict[str, int], seed: int, frames: int 
         sink = Queue(endless if i == last else 1)
         if isinstance(stage, AddStage):
             side = bypassed[stage.name]
-            if stage.engine is not None:
+            for engine in stage.engines:
                 made, met = Queue(1), Queue(1)
-                runner.add(windows(stage.engine, stage.engine.ic_folds, stage.engine.oc_folds, side, made))
-                runner.add(converter(stage.in_shape[0], stage.engine.fold.p_oc, stage.lanes, made, met))
+                runner.add(windows(engine, engine.ic_folds, engine.oc_folds, side, made))
+                runner.add(converter(stage.in_shape[0], engine.fold.p_oc, stage.lanes, made, met))
                 side = met
             runner.add(adder(taken, side, sink))
         else:
@@ -294,11 +294,12 @@ def folded(draw: st.DrawFn, qgraph: QuantGraph) -> FoldPlan:
             e1 = replace(s.expand1x1, fold=replace(s.expand1x1.fold, p_oc=s.expand1x1.out_shape[0], p_ic=2, p_px=p_px))
             s = replace(s, expand1x1=e1, expand3x3=e3, out_lanes=draw(st.sampled_from([1, 2])))
         elif isinstance(s, AddStage):
-            engine = s.engine
-            if engine is not None:
-                f = fold(draw, engine)
-                engine = replace(engine, fold=replace(engine.fold, p_oc=f[0], p_ic=f[1]))
-            s = replace(s, lanes=lanes, engine=engine)
+            side = list(s.side)
+            for j, own in enumerate(side):
+                assert isinstance(own, ConvStage)
+                f = fold(draw, own.engine)
+                side[j] = replace(own, engine=replace(own.engine, fold=replace(own.engine.fold, p_oc=f[0], p_ic=f[1])))
+            s = replace(s, lanes=lanes, side=tuple(side))
         elif isinstance(s, PoolStage):
             s = replace(s, lanes=lanes)
         stages.append(s)

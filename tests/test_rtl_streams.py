@@ -38,6 +38,11 @@ def adder(*values: int) -> Parameters:
     return dict(zip(names, values, strict=True))
 
 
+def concat(*values: int) -> Parameters:
+    """Parameters of fsq_concat_pack in the order of its header."""
+    return dict(zip(("LANES", "BITS", "A_CHANNELS", "B_CHANNELS", "A_FIRST"), values, strict=True))
+
+
 def topk(classes: int, sum_bits: int, index_bits: int, k: int) -> Parameters:
     """Parameters of fsq_topk."""
     return {"CLASSES": classes, "SUM_BITS": sum_bits, "INDEX_BITS": index_bits, "K": k}
@@ -49,6 +54,7 @@ FILES = {
     "fsq_width_converter": lib("width_converter"),
     "fsq_global_sum": lib("global_sum", "memory", "fifo", "width_converter"),
     "fsq_adder": lib("adder"),
+    "fsq_concat_pack": lib("concat_pack"),
     "fsq_fork": lib("fork"),
     "fsq_topk": lib("topk"),
     "fsq_argmax": lib("argmax", "topk"),
@@ -58,6 +64,7 @@ FILES = {
 BENCHES = {
     "fsq_fifo": "sim.bench_fifo", "fsq_skid": "sim.bench_fifo", "fsq_width_converter": "sim.bench_width_converter",
     "fsq_global_sum": "sim.bench_global_sum", "fsq_adder": "sim.bench_adder", "fsq_fork": "sim.bench_fork",
+    "fsq_concat_pack": "sim.bench_concat_pack",
     "fsq_topk": "sim.bench_argmax", "fsq_argmax": "sim.bench_argmax", "fsq_frame_check": "sim.bench_frame_check",
 }  # fmt: skip
 
@@ -83,6 +90,9 @@ CASES: list[tuple[str, Parameters]] = [
     ("fsq_adder", adder(3, 8, 1, 8, 1, 0, 3, 2, 8, 1)),
     ("fsq_adder", adder(1, 8, 0, 8, 1, 0, 0, -2, 12, 0)),
     ("fsq_adder", adder(1, 8, 0, 8, 1, 0, 0, 12, 8, 1)),
+    ("fsq_concat_pack", concat(4, 8, 8, 4, 1)),
+    ("fsq_concat_pack", concat(4, 5, 7, 6, 0)),
+    ("fsq_concat_pack", concat(3, 8, 4, 5, 1)),
     ("fsq_fork", {"WIDTH": 9}),
     ("fsq_topk", topk(10, 16, 16, 5)),
     ("fsq_topk", topk(5, 16, 3, 5)),
@@ -95,6 +105,7 @@ VERILATOR_CASES = [
     ("fsq_width_converter", converter(7, 5, 3, 2)),
     ("fsq_global_sum", global_sum(10, 4, 8, 1, 9, 12, 32)),
     ("fsq_adder", adder(3, 8, 1, 8, 1, 0, 3, 2, 8, 1)),
+    ("fsq_concat_pack", concat(4, 5, 7, 6, 0)),
     ("fsq_topk", topk(10, 16, 16, 5)),
 ]
 
@@ -115,6 +126,13 @@ SLOW_CASES: list[tuple[str, Parameters]] = [
     ("fsq_adder", adder(2, 4, 0, 6, 1, 0, 0, 0, 8, 1)),
     ("fsq_adder", adder(1, 5, 1, 5, 1, 0, 0, 1, 4, 0)),
     ("fsq_adder", adder(2, 16, 1, 16, 0, 1, 0, 5, 16, 1)),
+    *(
+        ("fsq_concat_pack", concat(*case))
+        for case in [
+            (1, 8, 3, 2, 0), (2, 8, 3, 3, 1), (2, 8, 3, 3, 0), (2, 4, 1, 1, 1), (5, 3, 2, 9, 1), (5, 3, 9, 2, 1), (8, 8, 3, 5, 0),
+            (8, 8, 5, 4, 1), (6, 8, 6, 7, 0), (4, 8, 4, 8, 0),
+        ]
+    ),
     ("fsq_topk", topk(7, 20, 16, 1)),
     ("fsq_topk", topk(33, 32, 32, 3)),
     ("fsq_frame_check", {"WIDTH": 1, "BEATS": 7}),

@@ -16,12 +16,16 @@ from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
 _BYPASS_FILES = ("add.h", "fork.h", "tb_bypass.h")
 """Static files that only a machine with a bypass has."""
 
+_CONCAT_FILES = ("concat_pack.h",)
+"""Static files that only a machine with a concat of a bypass has."""
+
 _HEADERS = {
     "conv": ("mvu.h",),
     "expand": ("concat.h", "mvu.h"),
     "pool": ("max_pool.h",),
     "sum": ("global_sum.h",),
     "add": ("add.h",),
+    "concat": ("concat_pack.h",),
 }
 
 
@@ -45,15 +49,17 @@ def emit_hls(qgraph: QuantGraph, plan: FoldPlan, options: HlsOptions | None = No
     texts["hls/hls_config.cfg"] = render("hls/hls_config.cfg.jinja", banner=script, d=design)
     texts["hls/csim.mk"] = render("hls/csim.mk.jinja", banner=banner(design.digest, "C simulation with a plain C++ compiler."), d=design)
     content = {path: text.encode() for path, text in texts.items()}
+    unused = (() if design.bypassed else _BYPASS_FILES) + (() if any(s.kind == "concat" for s in design.stages) else _CONCAT_FILES)
     for folder in ("lib", "csim", "tb"):
         library = static_files(f"hls/{folder}", ".h")
-        content.update({f"hls/{folder}/{name}": data for name, data in library.items() if design.bypassed or name not in _BYPASS_FILES})
+        content.update({f"hls/{folder}/{name}": data for name, data in library.items() if name not in unused})
     return dict(sorted(content.items()))
 
 
 def _module_files(design: DesignContext, module: ModuleContext) -> dict[str, str]:
     headers = {h for s in module.stages for h in _HEADERS[s.kind]}
-    headers |= {"mvu.h" for s in module.stages if s.kind == "add" and s.engines}
+    headers |= {"mvu.h" for s in module.stages if s.bypass_word and s.engines}
+    headers |= {"max_pool.h" for s in module.stages if s.pools}
     for engine in (e for s in module.stages for e in s.engines):
         headers.add(f"{engine.reader.removesuffix('_with_centre')}.h")
         if engine.grouped:

@@ -21,7 +21,7 @@ from fpga_squeeze.emit.idents import Namer, checked_identifier
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import TensorFormat
 from fpga_squeeze.hardware.dsp_packing import MAX_BITS
-from fpga_squeeze.hardware.plan import AddStage, Engine, FoldPlan, GlobalSumStage, Link, Stage
+from fpga_squeeze.hardware.plan import Engine, FoldPlan, GlobalSumStage, JoinStage, Link, Stage
 from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
 
 
@@ -102,8 +102,8 @@ def _modules(plan: FoldPlan, names: dict[str, str], namer: Namer) -> tuple[Modul
         raise InputError("plan: the stages of a module must follow each other; give each module one name")
     modules = []
     for group in groups:
-        if len(group) > 1 and any(isinstance(s, AddStage) for s in group):
-            raise InputError(f"plan: module {group[0].module}: an addition is a module of its own, it takes two streams in; give it a name of its own")
+        if len(group) > 1 and any(isinstance(s, JoinStage) for s in group):
+            raise InputError(f"plan: module {group[0].module}: a join is a module of its own, it takes two streams in; give it a name of its own")
         contexts = tuple(stage_context(s, plan.link_into(s.name), plan.link_from(s.name), names[s.name], namer, _bypass(plan, s)) for s in group)
         ident = names[group[0].name] if len(group) == 1 else namer.take(group[0].module)
         streams: list[Stream] = []
@@ -125,7 +125,7 @@ def _modules(plan: FoldPlan, names: dict[str, str], namer: Namer) -> tuple[Modul
 
 
 def _bypass(plan: FoldPlan, stage: Stage) -> Link | None:
-    return plan.bypass_into(stage.name) if isinstance(stage, AddStage) else None
+    return plan.bypass_into(stage.name) if isinstance(stage, JoinStage) else None
 
 
 def _stream_name(link: Link) -> str:
@@ -154,7 +154,7 @@ def _join(link: Link, source: str, streams: list[Stream], calls: list[Call]) -> 
 def _fork(plan: FoldPlan, link: Link, streams: list[Stream], calls: list[Call], met: dict[str, str]) -> tuple[str, str]:
     """(the stream that `link`'s producer writes, the stream that goes on to its consumer's side): the same, or with a fork between for each bypass.
 
-    The forks' calls come after the producer's: they are returned through `calls` by the caller in that order. `met`: the addition's stage name -> the end of
+    The forks' calls come after the producer's: they are returned through `calls` by the caller in that order. `met`: the join's stage name -> the end of
     its bypass, converter included.
     """
     main = _producer_end(link, streams)

@@ -9,7 +9,7 @@ from fpga_squeeze.emit.hls_types import Call, EngineContext, StageContext, Strea
 from fpga_squeeze.emit.idents import Namer
 from fpga_squeeze.fixed_point import TensorFormat
 from fpga_squeeze.hardware.fifo import group_fifo, internal_fifos, results_fifo
-from fpga_squeeze.hardware.plan import AddStage, ConvStage, Engine, ExpandStage, Link, PoolStage, Stage
+from fpga_squeeze.hardware.plan import ConvStage, Engine, ExpandStage, JoinStage, Link, PoolStage, Stage
 from fpga_squeeze.ir import Shape
 
 WINDOW_DEPTH = 2
@@ -52,7 +52,7 @@ def converter_function(fmt: TensorFormat, channels: int, pixels: int, in_lanes: 
 
 
 def stage_context(stage: Stage, link_in: Link, link_out: Link, ident: str, namer: Namer, bypass: Link | None = None) -> StageContext:
-    """The context of one stage; `namer` gives the engines of an expand stage and of a bypass their names. `bypass`: an addition's second input."""
+    """The context of one stage; `namer` gives the engines of an expand stage and of a bypass their names. `bypass`: a join's second input."""
     base = StageContext(
         kind="conv", ident=ident, name=stage.name, in_type=lane_type(link_in.fmt), out_type=lane_type(link_out.fmt),
         in_word=word_type(link_in.fmt, link_in.out_lanes), out_word=word_type(link_out.fmt, link_out.in_lanes),
@@ -61,25 +61,38 @@ def stage_context(stage: Stage, link_in: Link, link_out: Link, ident: str, namer
         return _conv_context(stage.engine, base)
     if isinstance(stage, ExpandStage):
         return _expand_context(stage, namer, base)
-    if isinstance(stage, AddStage):
+    if isinstance(stage, JoinStage):
         assert bypass is not None
-        return _add_context(stage, namer, replace(base, bypass_word=word_type(bypass.fmt, bypass.out_lanes), bypass_type=lane_type(stage.bypass_fmt)))
+        from fpga_squeeze.emit.hls_join import join_context
+
+        return join_context(stage, namer, replace(base, bypass_word=word_type(bypass.fmt, bypass.out_lanes), bypass_type=lane_type(stage.bypass_fmt)))
+    if isinstance(stage, PoolStage):
+        return replace(base, kind="pool", constants=pool_constants(stage), function="max_pool", describe=describe_pool(stage))
     u = "unsigned"
     c, h, w = stage.in_shape
-    if isinstance(stage, PoolStage):
-        sizes = (
-            (u, "C", c), (u, "IH", h), (u, "IW", w), (u, "OH", stage.out_shape[1]), (u, "OW", stage.out_shape[2]), (u, "K", stage.kernel),
-            (u, "STRIDE", stage.stride), (u, "PAD_TOP", stage.padding[0]), (u, "PAD_LEFT", stage.padding[1]), (u, "LANES", stage.lanes),
-            ("int", "LOWEST", stage.fmt.qmin),
-        )  # fmt: skip
-        what = f"max pool {stage.kernel}x{stage.kernel}, stride {stage.stride}, {_size(stage.in_shape)} to {_size(stage.out_shape)}"
-        return replace(base, kind="pool", constants=sizes, function="max_pool", describe=what)
     function = "global_sum_in_registers" if ceil(c / stage.lanes) <= REGISTER_FOLDS else "global_sum_in_memory"
     counts = ((u, "C", c), (u, "PIXELS", h * w), (u, "LANES", stage.lanes))
     return replace(base, kind="sum", constants=counts, function=function, describe=f"sum of {h}x{w} positions for each of {c} classes")
 
 
-def _engine_context(ident: str, engine: Engine, with_centre: bool) -> EngineContext:
+def pool_constants(stage: PoolStage) -> tuple[tuple[str, str, int], ...]:
+    """Constants of a pool's configuration struct."""
+    u = "unsigned"
+    c, h, w = stage.in_shape
+    return (
+        (u, "C", c), (u, "IH", h), (u, "IW", w), (u, "OH", stage.out_shape[1]), (u, "OW", stage.out_shape[2]), (u, "K", stage.kernel),
+        (u, "STRIDE", stage.stride), (u, "PAD_TOP", stage.padding[0]), (u, "PAD_LEFT", stage.padding[1]), (u, "LANES", stage.lanes),
+        ("int", "LOWEST", stage.fmt.qmin),
+    )  # fmt: skip
+
+
+def describe_pool(stage: PoolStage) -> str:
+    """A pool in words."""
+    return f"max pool {stage.kernel}x{stage.kernel}, stride {stage.stride}, {size_text(stage.in_shape)} to {size_text(stage.out_shape)}"
+
+
+def engine_context(ident: str, engine: Engine, with_centre: bool) -> EngineContext:
+    """The constants of an engine and what reads its windows; `with_centre`: the reader of an expand pair."""
     e, u, i = engine, "unsigned", "int"
     constants = (
         (u, "IC", e.in_shape[0]), (u, "IH", e.in_shape[1]), (u, "IW", e.in_shape[2]),
@@ -98,70 +111,47 @@ def _engine_context(ident: str, engine: Engine, with_centre: bool) -> EngineCont
     return EngineContext(ident, e.node, e, lane_type(e.in_fmt), lane_type(e.out_fmt), constants, reader, grouped, STORAGES[e.weight_storage])
 
 
-def _size(shape: Shape) -> str:
+def size_text(shape: Shape) -> str:
+    """A shape in words."""
     return f"{shape[0]} channels of {shape[1]}x{shape[2]}"
 
 
-def _describe_engine(e: Engine) -> str:
+def describe_engine(e: Engine) -> str:
+    """An engine in words."""
     f = e.fold
     pixels = f", P_px {f.p_px}" if f.p_px > 1 else ""
     packed = f", two to a DSP by {e.packing}" if e.packing != "none" else ""
     return (
-        f"{e.kernel}x{e.kernel} convolution, stride {e.stride}, {_size(e.in_shape)} to {_size(e.out_shape)}; "
+        f"{e.kernel}x{e.kernel} convolution, stride {e.stride}, {size_text(e.in_shape)} to {size_text(e.out_shape)}; "
         f"P_oc {f.p_oc}, P_ic {f.p_ic}, P_k {f.p_k}{pixels}: {f.multipliers} multipliers{packed}, {e.cycles} cycles a frame"
     )
 
 
 def _conv_context(engine: Engine, base: StageContext) -> StageContext:
-    context = _engine_context(base.ident, engine, with_centre=False)
-    streams, calls = _engine_calls(context, "in", "out")
-    return replace(base, engines=(context,), streams=streams, calls=calls, describe=_describe_engine(engine))
+    context = engine_context(base.ident, engine, with_centre=False)
+    streams, calls = engine_calls(context, "in", "out")
+    return replace(base, engines=(context,), streams=streams, calls=calls, describe=describe_engine(engine))
 
 
-def _engine_calls(context: EngineContext, source: str, sink: str) -> tuple[tuple[Stream, ...], tuple[Call, ...]]:
-    """The streams and processes of an engine on its own, from stream `source` to stream `sink`."""
+def engine_calls(context: EngineContext, source: str, sink: str, prefix: str = "") -> tuple[tuple[Stream, ...], tuple[Call, ...]]:
+    """The streams and processes of an engine on its own, from stream `source` to stream `sink`; `prefix` tells the streams of several engines apart."""
     ident, engine = context.ident, context.engine
+    groups, windows, results = (f"{prefix}{name}" for name in ("groups", "windows", "results"))
     streams, calls = [], []
     if context.grouped and engine.pixel_buffered:
-        streams.append(Stream("groups", f"{ident}_group", group_fifo(engine)))
-        calls.append(Call(f"{ident}_gather", (source, "groups")))
-        source = "groups"
-    streams.append(Stream("windows", f"{ident}_window", WINDOW_DEPTH))
-    calls.append(Call(f"{ident}_read", (source, "windows")))
+        streams.append(Stream(groups, f"{ident}_group", group_fifo(engine)))
+        calls.append(Call(f"{ident}_gather", (source, groups)))
+        source = groups
+    streams.append(Stream(windows, f"{ident}_window", WINDOW_DEPTH))
+    calls.append(Call(f"{ident}_read", (source, windows)))
     target = sink
     if context.grouped:
-        streams.append(Stream("results", f"{ident}_result_group", results_fifo(engine)))
-        target = "results"
-    calls.append(Call(f"{ident}_multiply", ("windows", target)))
+        streams.append(Stream(results, f"{ident}_result_group", results_fifo(engine)))
+        target = results
+    calls.append(Call(f"{ident}_multiply", (windows, target)))
     if context.grouped:
         calls.append(Call(f"{ident}_order", (target, sink)))
     return tuple(streams), tuple(calls)
-
-
-def _add_context(stage: AddStage, namer: Namer, base: StageContext) -> StageContext:
-    u, i = "unsigned", "int"
-    c, h, w = stage.in_shape
-    wide = [f.bits + (0 if f.signed else 1) + a for f, a in zip((stage.in_fmt, stage.bypass_fmt), stage.align, strict=True)]
-    constants = (
-        (u, "C", c), (u, "PIXELS", h * w), (u, "LANES", stage.lanes), (i, "ALIGN_MAIN", stage.align[0]), (i, "ALIGN_BYPASS", stage.align[1]),
-        (i, "ACC_BITS", max(wide) + 1), (i, "SHIFT_MIN", stage.shift), (i, "SHIFT_MAX", stage.shift), (i, "QMIN", stage.out_fmt.qmin),
-        (i, "QMAX", stage.out_fmt.qmax),
-    )  # fmt: skip
-    what = f"sum of the main branch and the bypass, {_size(stage.in_shape)}"
-    context = replace(base, kind="add", constants=constants, function="add", describe=what)
-    if stage.engine is None:
-        return context
-    e = stage.engine
-    engine = _engine_context(namer.take(e.node), e, with_centre=False)
-    streams, calls = _engine_calls(engine, "bypass", "conv")
-    streams = (*streams, Stream("conv", word_type(e.out_fmt, e.fold.p_oc), 2))
-    operand = "conv"
-    if e.fold.p_oc != stage.lanes:
-        operand = "conv_regrouped"
-        streams = (*streams, Stream(operand, word_type(e.out_fmt, stage.lanes), 2))
-        calls = (*calls, Call(converter_function(e.out_fmt, c, h * w, e.fold.p_oc, stage.lanes), ("conv", operand)))
-    calls = (*calls, Call(f"fsq::add<{base.ident}_cfg>", ("in", operand, "out")))
-    return replace(context, engines=(engine,), streams=streams, calls=calls, describe=f"{what}\n// On the bypass: {_describe_engine(e)}")
 
 
 def _expand_context(stage: ExpandStage, namer: Namer, base: StageContext) -> StageContext:
@@ -203,7 +193,7 @@ def _expand_context(stage: ExpandStage, namer: Namer, base: StageContext) -> Sta
         Call(concat, (ends["out_1x1"], ends["out_kxk"], "out")),
     ]  # fmt: skip
     return replace(
-        base, kind="expand", engines=(_engine_context(one, e1, with_centre=False), _engine_context(three, e3, with_centre=True)),
+        base, kind="expand", engines=(engine_context(one, e1, with_centre=False), engine_context(three, e3, with_centre=True)),
         streams=tuple(streams), calls=tuple(calls),
-        describe=f"1x1: {_describe_engine(e1)}\n// {e3.kernel}x{e3.kernel}: {_describe_engine(e3)}",
+        describe=f"1x1: {describe_engine(e1)}\n// {e3.kernel}x{e3.kernel}: {describe_engine(e3)}",
     )  # fmt: skip

@@ -62,10 +62,19 @@ class EngineContext:
 
 
 @dataclass(frozen=True)
+class PoolContext:
+    """A max pool on a bypass: the name and the constants of its configuration struct in order."""
+
+    ident: str
+    value_type: str
+    constants: tuple[tuple[str, str, int], ...]  # (C++ type, name, value)
+
+
+@dataclass(frozen=True)
 class StageContext:
-    """One stage: `kind` is conv, expand, pool, sum or add. `constants` and the library `function` are a pool's, sum's or addition's; `engines` a conv's
-    one, an expand's 1x1 and KxK or the one on an addition's bypass; `streams` and `calls` the dataflow between their processes. `bypass_word`,
-    `bypass_type`: an addition's second input and second operand, empty elsewhere."""
+    """One stage: `kind` is conv, expand, pool, sum, add or concat. `constants` and the library `function` are those of all but the first two; `engines` a
+    conv's one, an expand's 1x1 and KxK or those on a bypass, `pools` the pools there; `streams` and `calls` the dataflow between their processes.
+    `bypass_word`, `bypass_type`: an addition's or concat's second input and second operand, empty elsewhere."""
 
     kind: str
     ident: str
@@ -76,6 +85,7 @@ class StageContext:
     out_word: str
     describe: str = ""
     engines: tuple[EngineContext, ...] = ()
+    pools: tuple[PoolContext, ...] = ()
     constants: tuple[tuple[str, str, int], ...] = ()
     function: str = ""
     streams: tuple[Stream, ...] = ()

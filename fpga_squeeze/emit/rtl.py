@@ -16,7 +16,7 @@ from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
 
 __all__ = ["RtlOptions", "emit_rtl", "memories"]
 
-OPTIONAL_FILES = ("fsq_conv_adder.sv",)
+OPTIONAL_FILES = ("fsq_concat_pack.sv", "fsq_conv_adder.sv")
 """Library modules that only a machine with such a stage has."""
 
 LOADER_FILES = ("fsq_frame_hold.sv", "fsq_loader.sv")

@@ -12,19 +12,33 @@ from fpga_squeeze.emit.rtl_parameters import (
     EngineRtl,
     add_parameters,
     bypass_parameters,
+    concat_parameters,
     conv_parameters,
     expand_parameters,
-    literal,
     pool_parameters,
     sum_parameters,
 )
 from fpga_squeeze.emit.rtl_parameters import memory_name as memory_name
+from fpga_squeeze.emit.rtl_side import SideRtl, engine_text, literals, pool_text, rtl_side, shape_text, side_text
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import TensorFormat
 from fpga_squeeze.hardware.bypass import rtl_bypass_depth
 from fpga_squeeze.hardware.fifo_rtl import rtl_expand_depths, rtl_link_depth
 from fpga_squeeze.hardware.packing import pack
-from fpga_squeeze.hardware.plan import AddStage, ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, Link, PoolStage, Stage
+from fpga_squeeze.hardware.plan import (
+    AddStage,
+    ConcatStage,
+    ConvStage,
+    Engine,
+    ExpandStage,
+    FoldPlan,
+    GlobalSumStage,
+    JoinStage,
+    Link,
+    PoolStage,
+    Stage,
+)
+from fpga_squeeze.hardware.structure import bypass_lanes
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
 INDEX_BITS = 32
@@ -67,7 +81,8 @@ class StageRtl:
     """One stage: module `ident` in a file of its own, an instance of library module `library`.
 
     `parameters` are (name, literal) in the library's order; `extra` are library outputs that stay inside (name, bits). `loaded`: an engine's memories
-    come over the load bus, which the module then has as a port. `bypass_bits`: bits of a beat of the second input, 0 where there is none.
+    come over the load bus, which the module then has as a port. `bypass_bits`: bits of a beat of the second input, 0 where there is none. `side`: what
+    works on the second input before it reaches `library`, in stream order.
     """
 
     ident: str
@@ -82,6 +97,12 @@ class StageRtl:
     has_memories: bool
     loaded: bool
     bypass_bits: int = 0
+    side: tuple[SideRtl, ...] = ()
+
+    @property
+    def operand(self) -> str:
+        """The stream inside the module that `library` takes as its second input."""
+        return self.side[-1].ident if self.side else "s_bypass_axis"
 
 
 @dataclass(frozen=True)
@@ -285,40 +306,37 @@ def _stream(link: Link, plan: FoldPlan, idents: dict[str, str], sum_bits: int) -
 def _stage(stage: Stage, plan: FoldPlan, ident: str, engines: dict[str, EngineRtl], sum_bits: int) -> StageRtl:
     into, outof = plan.link_into(stage.name), plan.link_from(stage.name)
     extra: tuple[tuple[str, int], ...] = ()
+    side: tuple[SideRtl, ...] = ()
     if isinstance(stage, ConvStage):
         library, parameters, extra = "fsq_conv_engine", conv_parameters(stage.engine, engines), (("high_water", 16),)
-        describe = f"{_engine_text(stage.engine)}, {stage.engine.cycles} cycles a frame"
+        describe = f"{engine_text(stage.engine)}, {stage.engine.cycles} cycles a frame"
     elif isinstance(stage, ExpandStage):
         library, parameters = "fsq_expand", expand_parameters(stage, engines)
         extra = tuple((f"{n}_high_water", 16) for n in ("centre", "e1", "e3"))
-        describe = f"{_engine_text(stage.expand1x1)}; {_engine_text(stage.expand3x3)}; {stage.cycles} cycles a frame"
+        describe = f"{engine_text(stage.expand1x1)}; {engine_text(stage.expand3x3)}; {stage.cycles} cycles a frame"
     elif isinstance(stage, PoolStage):
         library, parameters = "fsq_max_pool", pool_parameters(stage)
-        describe = f"max pool {stage.kernel}x{stage.kernel}/{stage.stride}, {_shape(stage.in_shape)} to {_shape(stage.out_shape)}"
-    elif isinstance(stage, AddStage):
-        library, parameters = ("fsq_adder", []) if stage.engine is None else ("fsq_conv_adder", bypass_parameters(stage.engine, engines))
-        parameters = parameters + add_parameters(stage)
-        extra = () if stage.engine is None else (("high_water", 16),)
-        describe = f"sum of {into.tensor} and {plan.bypass_into(stage.name).tensor}, {_shape(stage.in_shape)}"
-        describe += f"; on the bypass {_engine_text(stage.engine)}" if stage.engine else ""
+        describe = pool_text(stage)
+    elif isinstance(stage, AddStage) and len(stage.side) == 1 and isinstance(stage.side[0], ConvStage):
+        engine = stage.side[0].engine
+        library, parameters, extra = "fsq_conv_adder", bypass_parameters(engine, engines) + add_parameters(stage), (("high_water", 16),)
+        describe = f"sum of {into.tensor} and {plan.bypass_into(stage.name).tensor}, {shape_text(stage.in_shape)}; on the bypass {engine_text(engine)}"
+    elif isinstance(stage, JoinStage):
+        add = isinstance(stage, AddStage)
+        library, parameters = ("fsq_adder", add_parameters(stage)) if isinstance(stage, AddStage) else ("fsq_concat_pack", concat_parameters(stage))
+        side = rtl_side(stage, engines)
+        operands = (into.tensor, plan.bypass_into(stage.name).tensor)
+        if isinstance(stage, ConcatStage) and not stage.main_first:
+            operands = operands[::-1]
+        describe = f"{'sum' if add else 'concat'} of {operands[0]} and {operands[1]}, {shape_text(stage.out_shape)}"
+        describe += "".join(f"; on the bypass {side_text(s)}" for s in stage.side)
     else:
         library, parameters = "fsq_global_sum", sum_parameters(stage, sum_bits)
         describe = f"sum of every channel over {stage.in_shape[1]}x{stage.in_shape[2]} pixels"
     out_bits = sum_bits if isinstance(stage, GlobalSumStage) else outof.in_lanes * outof.fmt.bits
     return StageRtl(
-        ident=ident, name=stage.name, library=library, describe=describe, parameters=tuple((n, literal(v)) for n, v in parameters),
+        ident=ident, name=stage.name, library=library, describe=describe, parameters=literals(parameters),
         extra=extra, in_bits=into.out_lanes * into.fmt.bits, out_bits=out_bits, has_last=isinstance(stage, GlobalSumStage),
         has_memories=bool(stage.engines), loaded=any(e.loaded for e in stage.engines),
-        bypass_bits=stage.bypass_lanes * plan.bypass_into(stage.name).fmt.bits if isinstance(stage, AddStage) else 0,
+        bypass_bits=bypass_lanes(stage) * plan.bypass_into(stage.name).fmt.bits if isinstance(stage, JoinStage) else 0, side=side,
     )  # fmt: skip
-
-
-def _shape(shape: tuple[int, int, int]) -> str:
-    return "x".join(map(str, shape))
-
-
-def _engine_text(e: Engine) -> str:
-    return (
-        f"{e.node}: {e.kernel}x{e.kernel}/{e.stride}, {_shape(e.in_shape)} to {_shape(e.out_shape)}, "
-        f"{e.fold.p_oc} x {e.fold.p_ic} x {e.fold.p_k} multipliers{f' for each of {e.fold.p_px} pixels' if e.fold.p_px > 1 else ''}"
-    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fpga_squeeze.fixed_point import TensorFormat
 from fpga_squeeze.hardware.fifo_rtl import rtl_expand_depths
-from fpga_squeeze.hardware.plan import AddStage, Engine, ExpandStage, GlobalSumStage, PoolStage
+from fpga_squeeze.hardware.plan import AddStage, ConcatStage, Engine, ExpandStage, GlobalSumStage, PoolStage
 
 INTEGER_BITS = 31
 """Non-negative parameters up to here are printed in decimal; wider ones as sized hexadecimal."""
@@ -109,6 +109,16 @@ def add_parameters(s: AddStage) -> Parameters:
         ("B_SIGNED", int(s.bypass_fmt.signed)), ("ALIGN_A", s.align[0]), ("ALIGN_B", s.align[1]), ("SHIFT", s.shift),
         ("OUT_BITS", s.out_fmt.bits), ("OUT_SIGNED", int(s.out_fmt.signed)),
     ]  # fmt: skip
+
+
+def concat_parameters(s: ConcatStage) -> Parameters:
+    """Parameters of fsq_concat_pack; a is the main stream."""
+    return [("LANES", s.lanes), ("BITS", s.fmt.bits), ("A_CHANNELS", s.in_shape[0]), ("B_CHANNELS", s.side_shape[0]), ("A_FIRST", int(s.main_first))]
+
+
+def converter_parameters(channels: int, bits: int, in_lanes: int, out_lanes: int) -> Parameters:
+    """Parameters of fsq_width_converter."""
+    return [("CHANNELS", channels), ("BITS", bits), ("IN_LANES", in_lanes), ("OUT_LANES", out_lanes)]
 
 
 def expand_parameters(stage: ExpandStage, engines: dict[str, EngineRtl]) -> Parameters:

@@ -1,8 +1,8 @@
 """Depths of bypass FIFOs, derived (docs/bypass.md has the proof).
 
-A bypass leaves the main stream at a fork and meets it again in an AddStage: fork -> width converter -> FIFO (-> convolution engine) -> adder. The main
-branch must take in a number of beats before it makes its first one (and its next one, in the middle of a frame); meanwhile the bypass must take the same
-beats although the adder takes none. `least` is the depth below which the machine stands still for ever and at which it never does. `full_rate` is deeper by
+A bypass leaves the main stream at a fork and meets it again in a join: fork -> width converter -> FIFO (-> convolutions and pools) -> adder or concat. The
+main branch must take in a number of beats before it makes its first one (and its next one, in the middle of a frame); meanwhile the bypass must take the same
+beats although the join takes none. `least` is the depth below which the machine stands still for ever and at which it never does. `full_rate` is deeper by
 what waits in the FIFO while all stages work at the plan's interval (hardware/schedule.py).
 """
 
@@ -12,9 +12,9 @@ from math import ceil
 
 import numpy as np
 
-from fpga_squeeze.hardware.need import Beats, converter_need, converter_takes, engine_need, main_need, window_pixels
-from fpga_squeeze.hardware.plan import AddStage, Engine, FoldPlan, Link
-from fpga_squeeze.hardware.schedule import FRAMES, pixel_times
+from fpga_squeeze.hardware.need import Beats, compose, converter_need, converter_takes, main_need, side_beats, side_need, stage_need
+from fpga_squeeze.hardware.plan import ConcatStage, ConvStage, Engine, FoldPlan, JoinStage, Link, PoolStage
+from fpga_squeeze.hardware.schedule import FRAMES, pixel_need, pixel_times
 
 MOST_FRAMES = 96
 """Frames looked at, at most: more than a main branch has stages."""
@@ -39,13 +39,11 @@ def least_depth(plan: FoldPlan, bypass: Link, *, rtl: bool) -> int:
 
     RTL: exact for an identity and for an engine that takes one pixel at a time: with a beat less the machine stops in the first frame, whatever the
     timing (a line-buffered engine's last beats may or may not end a row, which depends on it: there the depth is exact unless just that row decides).
-    For p_px > 1 on the bypass, and for HLS, a bound: what the engine (the fork, the converter) holds of its own is not counted on.
+    For p_px > 1, a pool or more than one stage on the bypass, and for HLS, a bound: what these (the fork, the converter) hold is not counted on.
     """
-    stage = _adder(plan, bypass)
+    stage = _join(plan, bypass)
     need = main_need(plan, bypass, rtl=rtl)
-    beats = len(need)
-    taken = np.arange(beats, dtype=np.int64)
-    left = _left_fifo(stage, taken, rtl=rtl)
+    left = _left_fifo(stage, side_beats(stage), rtl=rtl)
     channels = bypass.shape[0]
     # The RTL's fork gives the main branch one beat more than the bypass has taken.
     entered = converter_takes(channels, bypass.in_lanes, bypass.out_lanes, need - 1) if rtl else _beats_holding(bypass, need)
@@ -53,30 +51,33 @@ def least_depth(plan: FoldPlan, bypass: Link, *, rtl: bool) -> int:
 
 
 def bypass_ahead(plan: FoldPlan, bypass: Link) -> bool:
-    """Whether the main branch, for every sum, needs as much of the forked stream as the bypass does, in RTL and HLS: `least_depth` relies on it."""
-    stage = _adder(plan, bypass)
+    """Whether the main branch needs as much of the forked stream as the bypass does, in RTL and HLS: `least_depth` relies on it. An addition wants that for
+    every beat, a concat for every whole pixel: the FIFO in front of its main input holds one (hardware/fifo_rtl.py)."""
+    stage = _join(plan, bypass)
     shape = bypass.shape
     fifo = converter_need(shape[0], shape[1] * shape[2], bypass.in_lanes, bypass.out_lanes)
-    pixels = stage.in_shape[1] * stage.in_shape[2]
     for rtl in (True, False):
-        own = fifo
-        if stage.engine is not None:
-            own = fifo[engine_need(stage.engine, rtl=rtl)[converter_need(stage.in_shape[0], pixels, stage.engine.fold.p_oc, stage.lanes) - 1] - 1]
-        if (main_need(plan, bypass, rtl=rtl) < own).any():
+        own, main = compose(fifo, side_need(stage, rtl=rtl)), main_need(plan, bypass, rtl=rtl)
+        if isinstance(stage, ConcatStage):
+            pixels = stage.in_shape[1] * stage.in_shape[2]
+            own, main = (beats.reshape(pixels, -1)[:, -1] for beats in (own, main))
+        if (main < own).any():
             return False
     return True
 
 
 def full_rate_depth(plan: FoldPlan, bypass: Link) -> int:
     """The depth that holds all that waits in the FIFO while every stage works at the plan's interval."""
-    stage = _adder(plan, bypass)
+    stage = _join(plan, bypass)
     start = next(i for i, link in enumerate(plan.links) if link.tensor == bypass.tensor)
     end = next(i for i, s in enumerate(plan.stages) if s.name == bypass.consumer)
     pixels, per_frame = stage.in_shape[1] * stage.in_shape[2], bypass.shape[1] * bypass.shape[2]
-    used = np.arange(1, pixels + 1) if stage.engine is None else window_pixels(stage.engine, rtl=True)
+    used = np.arange(1, pixels + 1)
+    for own in reversed(stage.side):
+        used = compose(pixel_need(own), used)
     # A pixel comes into the FIFO beat by beat, from when its producer begins to send it.
     sending = plan.stages[start - 1].cycles / per_frame if start else 0.0
-    # Before sum k + 1 the bypass has given up what sum k needed, in whichever frame.
+    # Before result k + 1 the bypass has given up what result k needed, in whichever frame.
     before = np.concatenate([[0], used[:-1]])
     frames = FRAMES
     while True:
@@ -87,13 +88,56 @@ def full_rate_depth(plan: FoldPlan, bypass: Link) -> int:
         if arrived.max() < len(times[start]) or frames >= MOST_FRAMES:
             break
         frames *= 2
-    waiting = int((arrived - given[: len(arrived)]).max())
+    # In front of a concat a pixel waits while the other operand's channels leave.
+    waiting = int((arrived - given[: len(arrived)]).max()) + isinstance(stage, ConcatStage)
     return waiting * ceil(bypass.shape[0] / bypass.out_lanes) + REGISTERS
 
 
-def _adder(plan: FoldPlan, bypass: Link) -> AddStage:
+def side_fifo_depth(plan: FoldPlan, bypass: Link) -> int:
+    """Depth of the FIFO between the last stage on the bypass and the join, in the join's beats; 0 where none is needed.
+
+    A pool lets its results go in bursts and takes whole rows in between, while the main branch comes evenly. So behind a pool wait, at most and at least,
+    the pixels that the join takes while the pool takes rows. A line buffer behind the pool is as good a place, and a convolution alone needs none.
+    """
+    stage = _join(plan, bypass)
+    last = len(stage.side)
+    while last and not (isinstance(own := stage.side[last - 1], ConvStage) and not own.engine.pixel_buffered):
+        last -= 1
+    tail = stage.side[last:]
+    work = np.zeros(0)
+    used = np.arange(1, stage.in_shape[1] * stage.in_shape[2] + 1, dtype=np.int64)
+    for own in reversed(tail):
+        if isinstance(own, PoolStage):
+            folds = ceil(own.in_shape[0] / own.lanes)
+            total = own.in_shape[1] * own.in_shape[2] * folds
+            need = stage_need(own, rtl=True)[used * folds - 1]
+            # From result to result: the input beats between them, at least the result's own; a frame's first one also waits for the rest of the frame before.
+            taken = np.maximum(np.diff(need, prepend=need[-1] - total), folds)
+            work = np.maximum(work, taken) if work.size else taken.astype(np.float64)
+        used = compose(pixel_need(own), used)
+    if not work.size:
+        return 0
+    end = next(i for i, s in enumerate(plan.stages) if s.name == bypass.consumer)
+    times = pixel_times(plan.stages, plan.links, plan.interval_cycles, FRAMES)[end]
+    done = np.cumsum(np.tile(work, FRAMES))
+
+    def late(pixels: int) -> float:
+        """Most cycles by which a result comes after the main branch's, when `pixels` results have room ahead of the join."""
+        freed = np.concatenate([np.full(pixels, -np.inf), times[:-pixels]])[: len(times)]
+        ready = done + np.maximum.accumulate(freed - done)
+        return float((ready - times)[len(work) :].max())
+
+    low, high = 1, len(work)
+    allowed = max(0.0, late(high))
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if late(middle) <= allowed else (middle + 1, high)
+    return (low + 1) * ceil(stage.side_shape[0] / stage.lanes)
+
+
+def _join(plan: FoldPlan, bypass: Link) -> JoinStage:
     stage = next(s for s in plan.stages if s.name == bypass.consumer)
-    assert isinstance(stage, AddStage)
+    assert isinstance(stage, JoinStage)
     return stage
 
 
@@ -104,23 +148,20 @@ def _beats_holding(bypass: Link, beats: Beats) -> Beats:
     return np.asarray(pixel * ceil(bypass.shape[0] / bypass.out_lanes) + -(-channels // bypass.out_lanes), dtype=np.int64)
 
 
-def _left_fifo(stage: AddStage, taken: Beats, *, rtl: bool) -> Beats:
-    """Beats that have left the bypass FIFO for good when the adder has taken `taken` beats and waits for the main stream: at least, and for the engines
-    that `least_depth` calls exact, at most."""
-    e = stage.engine
-    if e is None:
+def _left_fifo(stage: JoinStage, taken: Beats, *, rtl: bool) -> Beats:
+    """Beats that have left the bypass FIFO for good when the join has taken `taken` beats of the second operand and waits for the main stream: at least,
+    and where `least_depth` is called exact, at most."""
+    if not stage.side:
         return taken
-    pixels = stage.in_shape[1] * stage.in_shape[2]
-    beats = ceil(stage.in_shape[0] / stage.lanes)
-    if rtl and e.fold.p_px == 1:
+    only = stage.side[0]
+    if rtl and len(stage.side) == 1 and isinstance(only, ConvStage) and only.engine.fold.p_px == 1:
         # The unit spends all its credits, takes what needs none, and one beat waits in the buffer's register.
+        e = only.engine
         folds = e.ic_folds * e.k_folds
-        read = (_engine_beats_out(stage, taken) + mvu_depth(e)) * folds + folds
+        read = (_engine_beats_out(stage, e, taken) + mvu_depth(e)) * folds + folds
         return _buffer_takes(e, read // (e.oc_folds * folds))
-    sums = converter_need(stage.in_shape[0], pixels, e.fold.p_oc, stage.lanes)
-    need = engine_need(e, rtl=rtl)[sums - 1]
-    assert len(need) == pixels * beats
-    return np.concatenate([np.zeros(1, dtype=np.int64), need[:-1]])
+    need = np.concatenate([np.zeros(1, dtype=np.int64), side_need(stage, rtl=rtl)])
+    return need[taken]
 
 
 def _buffer_takes(e: Engine, done: Beats) -> Beats:
@@ -136,12 +177,10 @@ def _buffer_takes(e: Engine, done: Beats) -> Beats:
     return np.asarray((whole * in_h + more) * in_w * e.ic_folds, dtype=np.int64)
 
 
-def _engine_beats_out(stage: AddStage, taken: Beats) -> Beats:
-    """Beats that the engine's converter to the adder's lanes has taken when `taken` have left it and the next one may not."""
-    e = stage.engine
-    assert e is not None
-    channels = stage.in_shape[0]
-    wanted = np.arange(1, (stage.in_shape[1] * stage.in_shape[2] + 4) * e.oc_folds + 4, dtype=np.int64)
+def _engine_beats_out(stage: JoinStage, e: Engine, taken: Beats) -> Beats:
+    """Beats that the engine's converter to the join's lanes has taken when `taken` have left it and the next one may not."""
+    channels, height, width = stage.side_shape
+    wanted = np.arange(1, (height * width + 4) * e.oc_folds + 4, dtype=np.int64)
     gone = converter_takes(channels, e.fold.p_oc, stage.lanes, wanted)
     return np.asarray(np.searchsorted(gone, taken, side="right"), dtype=np.int64)
 
@@ -160,4 +199,4 @@ def mvu_depth(e: Engine) -> int:
     return (done + 4 + folds - 1) // folds + 1
 
 
-__all__ = ["bypass_ahead", "full_rate_depth", "hls_bypass_depth", "least_depth", "mvu_depth", "rtl_bypass_depth"]
+__all__ = ["bypass_ahead", "full_rate_depth", "hls_bypass_depth", "least_depth", "mvu_depth", "rtl_bypass_depth", "side_fifo_depth"]

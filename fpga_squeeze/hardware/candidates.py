@@ -19,7 +19,18 @@ from numpy.typing import NDArray
 from fpga_squeeze.hardware.cost import Resources, engine_resources, stage_resources
 from fpga_squeeze.hardware.devices import LATTICE, Device
 from fpga_squeeze.hardware.dsp_packing import pack_shift
-from fpga_squeeze.hardware.plan import AddStage, ConvStage, Engine, EngineFold, ExpandStage, GlobalSumStage, PoolStage, Stage
+from fpga_squeeze.hardware.plan import (
+    ConcatStage,
+    ConvStage,
+    Engine,
+    EngineFold,
+    ExpandStage,
+    GlobalSumStage,
+    JoinStage,
+    PoolStage,
+    SideStage,
+    Stage,
+)
 from fpga_squeeze.hardware.structure import loadable, stage_in_lanes, stage_out_lanes
 
 STREAM_SHARE = 0.75
@@ -116,10 +127,27 @@ def least_multipliers(stage: Stage, target: int, p_px: tuple[int, ...], in_lanes
                 best = (fold.multipliers + small, cycles)
         return best
     forms = streamed(stage, target, in_lanes)
-    if isinstance(stage, AddStage) and stage.engine is not None:
-        folded = [(f, replace(stage.engine, fold=f)) for f in engine_folds(stage.engine, target, (1,))] if forms else []
-        return min(((f.multipliers, max(forms[0].cycles, replace(stage, lanes=forms[0].lanes, engine=e).cycles)) for f, e in folded), default=None)
-    return (0, forms[0].cycles) if forms else None
+    sides = least_sides(stage, target) if isinstance(stage, JoinStage) else []
+    if not forms or not all(sides):
+        return None
+    multipliers = sum(e.fold.multipliers for options in sides for e in options[0].engines)
+    return multipliers, max(forms[0].cycles, *(min(s.cycles for s in options) for options in sides), 0)
+
+
+def least_sides(stage: JoinStage, target: int) -> list[list[SideStage]]:
+    """For each stage on the bypass its forms for `target` with the fewest multipliers; none where no fold is fast enough.
+
+    One pixel at a time: a group would wait for pixels that the main branch does not need yet (hardware/bypass.py).
+    """
+    found: list[list[SideStage]] = []
+    for own in stage.side:
+        if isinstance(own, PoolStage):
+            found.append([s for s in streamed(own, target) if isinstance(s, PoolStage)])
+            continue
+        folds = list(engine_folds(own.engine, target, (1,)))
+        least = min((f.multipliers for f in folds), default=0)
+        found.append([replace(own, engine=replace(own.engine, fold=f)) for f in folds if f.multipliers == least])
+    return found
 
 
 def choices(stage: Stage, target: int, space: Space, in_lanes: int | None = None) -> tuple[Choice, ...]:
@@ -130,19 +158,44 @@ def choices(stage: Stage, target: int, space: Space, in_lanes: int | None = None
     if isinstance(stage, ExpandStage):
         return _expand_choices(stage, target, space, in_lanes)
     forms = streamed(stage, target, in_lanes)
-    if isinstance(stage, AddStage) and stage.engine is not None:
-        # One pixel at a time: a group would wait for pixels that the main branch does not need yet (hardware/bypass.py).
-        engines = _engine_choices(stage.engine, engine_folds(stage.engine, target, (1,)), space)
-        joined = [replace(s, engine=e) for s in forms if isinstance(s, AddStage) for e, _ in engines]
+    if isinstance(stage, JoinStage):
+        sides = _side_choices(stage, target, space)
+        joined = [replace(s, side=side) for s in forms if isinstance(s, JoinStage) for side in sides]
         return tuple(_choice(s, stage_resources(s, space.device)) for s in joined)
     return tuple(_choice(s, stage_resources(s, space.device)) for s in forms)
 
 
-def streamed(stage: PoolStage | GlobalSumStage | AddStage, target: int, in_lanes: int | None = None) -> list[PoolStage | GlobalSumStage | AddStage]:
+def _side_choices(stage: JoinStage, target: int, space: Space) -> list[tuple[SideStage, ...]]:
+    """Forms of all that is on a bypass, dominated ones left out; one pixel at a time, as in `least_sides`."""
+    found: list[tuple[tuple[SideStage, ...], Resources, int]] = [((), Resources(), 0)]
+    for own in stage.side:
+        forms: list[tuple[SideStage, Resources, int]]
+        if isinstance(own, PoolStage):
+            forms = [(s, stage_resources(s, space.device), 0) for s in streamed(own, target) if isinstance(s, PoolStage)]
+        else:
+            built = _engine_choices(own.engine, engine_folds(own.engine, target, (1,)), space)
+            forms = [(replace(own, engine=e), r, e.fold.multipliers) for e, r in built]
+        longer = [((*before, s), taken + r, many + m) for before, taken, many in found for s, r, m in forms]
+        found = [longer[i] for i in _front([(r, m) for _, r, m in longer])] if len(stage.side) > 1 else longer
+    return [side for side, _, _ in found]
+
+
+Streamed = PoolStage | GlobalSumStage | JoinStage
+"""Stages that have lanes of their own."""
+
+
+def streamed(stage: Streamed, target: int, in_lanes: int | None = None) -> list[Streamed]:
     """The narrowest forms of a stage without multipliers that keep STREAM_SHARE of the target; the widest one where only that meets the target at all."""
-    bare = replace(stage, engine=None) if isinstance(stage, AddStage) else stage  # an engine on the bypass has folds of its own
-    built = [replace(bare, lanes=n) for n in ((in_lanes,) if in_lanes else divisors(stage.in_shape[0]))]
+    bare = replace(stage, side=()) if isinstance(stage, JoinStage) else stage  # what is on a bypass has folds of its own
+    built = [replace(bare, lanes=n) for n in ((in_lanes,) if in_lanes else _lanes(stage))]
     return [s for s in built if s.cycles <= target * STREAM_SHARE][:STREAM_FORMS] or [s for s in built[-1:] if s.cycles <= target]
+
+
+def _lanes(stage: Streamed) -> tuple[int, ...]:
+    """Numbers of lanes that leave no lane empty, ascending: in a concat, in either operand or in the result."""
+    if isinstance(stage, ConcatStage):
+        return tuple(sorted({n for shape in (stage.in_shape, stage.side_shape, stage.out_shape) for n in divisors(shape[0])}))
+    return divisors(stage.in_shape[0])
 
 
 def concat_lanes(stage: ExpandStage, target: int) -> list[int]:

@@ -7,14 +7,18 @@ width converter to the next one, where lanes that are multiples of each other ar
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 
-from fpga_squeeze.hardware.candidates import concat_lanes, engine_folds, least_multipliers, streamed
+from fpga_squeeze.hardware.candidates import concat_lanes, engine_folds, least_multipliers, least_sides, streamed
 from fpga_squeeze.hardware.cost import Resources, converter_resources, stage_resources
-from fpga_squeeze.hardware.plan import AddStage, ConvStage, ExpandStage, PoolStage, Stage
+from fpga_squeeze.hardware.plan import ConvStage, ExpandStage, JoinStage, PoolStage, SideStage, Stage
 from fpga_squeeze.hardware.structure import stage_in_lanes, stage_out_lanes
 
 BRAM18_COST = 150
 """LUTs an 18 Kb block is worth: the ratio of the two on mid-size parts (XCZU9EG: 274,080 LUTs to 1,824 blocks)."""
+
+SIDE_FORMS = 3
+"""Forms of each stage that are tried where several are on one bypass: their numbers multiply."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def scalar(resources: Resources) -> float:
 
 
 def _converter(stage: Stage, out_lanes: int, in_lanes: int) -> float:
-    if isinstance(stage, AddStage):
+    if isinstance(stage, JoinStage):
         return scalar(converter_resources(stage.in_shape[0], stage.in_fmt.bits, out_lanes, in_lanes, None))
     fmt = stage.fmt if isinstance(stage, PoolStage) else stage.engines[-1].in_fmt if stage.engines else stage.in_fmt  # type: ignore[union-attr]
     channels = stage.engines[0].in_shape[0] if stage.engines else stage.in_shape[0]  # type: ignore[union-attr]
@@ -69,13 +73,18 @@ def _folds(stage: Stage, target: int, in_lanes: int | None, p_px: tuple[int, ...
         found = [replace(stage, engine=replace(stage.engine, fold=f)) for f in folds]
     elif isinstance(stage, ExpandStage):
         found = _expand(stage, target, in_lanes, least[0], p_px)
-    elif isinstance(stage, AddStage) and stage.engine is not None:
-        folds = [f for f in engine_folds(stage.engine, target, p_px) if f.multipliers == least[0]]
-        bypassed = [replace(stage.engine, fold=f) for f in folds]
-        found = [replace(s, engine=e) for s in streamed(stage, target, in_lanes) if isinstance(s, AddStage) for e in bypassed]
+    elif isinstance(stage, JoinStage):
+        sides = least_sides(stage, target)
+        combined = list(product(*(sides if len(sides) == 1 else (_cheapest(options) for options in sides))))
+        found = [replace(s, side=side) for s in streamed(stage, target, in_lanes) if isinstance(s, JoinStage) for side in combined]
     else:
         found = list(streamed(stage, target, in_lanes))
     return [_Link(s, stage_in_lanes(s), stage_out_lanes(s), scalar(stage_resources(s, None))) for s in found]
+
+
+def _cheapest(options: list[SideStage]) -> list[SideStage]:
+    """The SIDE_FORMS cheapest forms of one of several stages on a bypass."""
+    return sorted(options, key=lambda s: scalar(stage_resources(s, None)))[:SIDE_FORMS]
 
 
 def _expand(stage: ExpandStage, target: int, in_lanes: int | None, least: int, p_px: tuple[int, ...]) -> list[Stage]:

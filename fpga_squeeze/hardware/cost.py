@@ -26,8 +26,9 @@ from fpga_squeeze.hardware.cost_stream import (
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.fabric import Resources
 from fpga_squeeze.hardware.fifo_rtl import rtl_expand_depths, rtl_link_depth
-from fpga_squeeze.hardware.plan import AddStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, PoolStage, Stage
-from fpga_squeeze.hardware.structure import line_buffer_banks
+from fpga_squeeze.hardware.need import side_shapes
+from fpga_squeeze.hardware.plan import AddStage, ConcatStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, JoinStage, PoolStage, Stage
+from fpga_squeeze.hardware.structure import line_buffer_banks, stage_in_lanes, stage_out_lanes
 
 __all__ = [
     "DEFAULT_MULTIPLIER_BITS", "Resources", "converter_resources", "engine_dsp", "engine_resources", "fifo_resources", "memory_resources", "plan_dsp",
@@ -53,9 +54,8 @@ def stage_resources(stage: Stage, device: Device | None = None) -> Resources:
         return _pool(stage, device)
     if isinstance(stage, GlobalSumStage):
         return _global_sum(stage, device)
-    if isinstance(stage, AddStage):
-        engine = engine_resources(stage.engine, device) if stage.engine is not None else Resources()
-        return engine + _adder(stage, device)
+    if isinstance(stage, JoinStage):
+        return _side(stage, device) + (_adder(stage) if isinstance(stage, AddStage) else _concat(stage))
     return engine_resources(stage.engine, device)
 
 
@@ -133,11 +133,27 @@ def _global_sum(s: GlobalSumStage, device: Device | None) -> Resources:
     return global_sum_resources(s.in_shape[0], s.lanes, sum_bits, pixels, device)
 
 
-def _adder(s: AddStage, device: Device | None) -> Resources:
-    """fsq_adder: a lane adds, rounds and clamps; registers of the sum and of the result. Behind an engine on the bypass, a converter to its lanes."""
+def _side(s: JoinStage, device: Device | None) -> Resources:
+    """What is on the bypass behind its FIFO, each stage with the width converter behind it."""
+    total = Resources()
+    for i, own in enumerate(s.side):
+        lanes = stage_in_lanes(s.side[i + 1]) if i + 1 < len(s.side) else s.lanes
+        channels = side_shapes(own)[1][0]
+        fmt = own.fmt if isinstance(own, PoolStage) else own.engine.out_fmt
+        total = total + stage_resources(own, device) + converter_resources(channels, fmt.bits, stage_out_lanes(own), lanes, device)
+    return total + (fifo_resources(s.lanes * s.bypass_fmt.bits, s.side_depth, device) if s.side_depth else Resources())
+
+
+def _adder(s: AddStage) -> Resources:
+    """fsq_adder: a lane adds, rounds and clamps; registers of the sum and of the result."""
     wide = [f.bits + (0 if f.signed else 1) + a for f, a in zip((s.in_fmt, s.bypass_fmt), s.align, strict=True)]
     sum_bits = max(wide) + 1
-    total = Resources(lut=s.lanes * (2 * sum_bits + 3 * s.out_fmt.bits) + 10, ff=s.lanes * (sum_bits + s.out_fmt.bits) + 2)
-    if s.engine is not None:
-        total = total + converter_resources(s.in_shape[0], s.bypass_fmt.bits, s.engine.fold.p_oc, s.lanes, device)
-    return total
+    return Resources(lut=s.lanes * (2 * sum_bits + 3 * s.out_fmt.bits) + 10, ff=s.lanes * (sum_bits + s.out_fmt.bits) + 2)
+
+
+def _concat(s: ConcatStage) -> Resources:
+    """fsq_concat_pack: a choice between the operands and, where the first one does not fill its last beat, a register of the second one's rest."""
+    beat = s.lanes * s.fmt.bits
+    shifted = s.first_channels % s.lanes != 0
+    count = 2 * max(ceil(s.out_shape[0] / s.lanes), 2).bit_length()
+    return Resources(lut=beat * (2 if shifted else 1) + count + 8, ff=(beat if shifted else 0) + count // 2 + 2)

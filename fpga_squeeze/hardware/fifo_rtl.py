@@ -12,6 +12,9 @@ global sum a second set of sums. What is left to a FIFO:
 - In front of a Fire's concat, which sends B1 beats of a pixel from the 1x1 engine, then B3 from the other, and is busy every cycle at worst.
   While it sends the B3, the 1x1 engine makes B1 * B3 / (B1 + B3) beats, and one is in flight. The KxK engine's beats of a pixel wait until
   the 1x1 engine's last one has gone: B3 beats.
+- In front of a concat with a bypass likewise: the main stream's FIFO holds M beats of a pixel when the B beats of the bypass leave first, M * B / (M + B) + 1
+  when they leave last. The former is more than speed: the bypass may need all of a pixel of the forked stream that the main branch takes only when its own
+  pixel has somewhere to go (docs/bypass.md).
 - The centre words of an expand pair: a register slice where the 1x1 engine takes them as they are or wider; its two pixels are the elastic part. Where
   it takes p1 of the p3 channels of a word, the reader sends a pixel's w words one a cycle and w * p1 / p3 of them go meanwhile: w - w * p1 / p3 + 1.
 
@@ -26,7 +29,7 @@ from math import ceil
 
 import numpy as np
 
-from fpga_squeeze.hardware.plan import ConvStage, ExpandStage, FoldPlan, Link, PoolStage, Stage
+from fpga_squeeze.hardware.plan import ConcatStage, ConvStage, ExpandStage, FoldPlan, JoinStage, Link, PoolStage, Stage
 
 LINK_BEATS = 2
 HELD_PIXELS = 2
@@ -54,10 +57,23 @@ def busy_link_depth(producer: Stage | None, consumer: Stage | None, channels: in
     """Depth, in beats of `out_lanes`, of the link between two stages of a machine that takes a frame every `interval_cycles`.
 
     It falls as the interval grows."""
+    if isinstance(consumer, JoinStage):
+        return _join_depth(producer, consumer, out_lanes, interval_cycles)
     if not isinstance(producer, PoolStage) or producer.stride < 2 or not isinstance(consumer, ConvStage) or not consumer.engine.pixel_buffered:
         return LINK_BEATS
     beats = ceil(channels / out_lanes)
     return max(LINK_BEATS, queued_pixels(replace(producer, lanes=1), consumer.cycles / interval_cycles) * beats - 1)
+
+
+def _join_depth(producer: Stage | None, consumer: JoinStage, out_lanes: int, interval_cycles: int) -> int:
+    main, side = (ceil(shape[0] / out_lanes) for shape in (consumer.in_shape, consumer.side_shape))
+    depth = LINK_BEATS
+    if isinstance(consumer, ConcatStage):
+        depth = max(depth, main * side // (main + side) + 1 if consumer.main_first else main)
+    if isinstance(producer, PoolStage) and consumer.engines:
+        # A burst of the pool is taken no faster than the engines on the bypass work.
+        depth = max(depth, queued_pixels(replace(producer, lanes=1), consumer.cycles / interval_cycles) * main)
+    return depth
 
 
 @lru_cache(maxsize=4096)

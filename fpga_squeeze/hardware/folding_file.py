@@ -1,8 +1,8 @@
 """folding.json: the folds of a plan as a file that can be edited and fed back.
 
 {"clock_mhz", "target_cycles", "stages": [{"name", "cycles", and by kind: "engine" | "expand1x1", "expand3x3", "out_lanes" | "lanes"}]}; an addition
-has "lanes" and, with a convolution on its bypass, "engine" too. An engine is {"p_oc", "p_ic", "p_k", "p_px", "packing", "pack_shift", "weight_storage",
-"loaded"}; from "p_px" on they may be left out (1, "none", 0, "auto", false).
+or a concat has "lanes" and, with a convolution on its bypass, "engine" too, with anything more "side": a list of such entries, in stream order. An engine
+is {"p_oc", "p_ic", "p_k", "p_px", "packing", "pack_shift", "weight_storage", "loaded"}; from "p_px" on they may be left out (1, "none", 0, "auto", false).
 `cycles` is information for the reader: it follows from the folds and is computed again when the file is read.
 """
 
@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware.links import assemble
-from fpga_squeeze.hardware.plan import AddStage, ConvStage, Engine, EngineFold, ExpandStage, FoldPlan, Stage
+from fpga_squeeze.hardware.plan import ConvStage, Engine, EngineFold, ExpandStage, FoldPlan, JoinStage, SideStage, Stage
 from fpga_squeeze.hardware.structure import build_skeleton, loadable
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
@@ -58,9 +58,16 @@ def _stage_entry(stage: Stage) -> dict[str, Any]:
         entry |= {"expand1x1": _fold_entry(stage.expand1x1), "expand3x3": _fold_entry(stage.expand3x3), "out_lanes": stage.out_lanes}
     else:
         entry["lanes"] = stage.lanes
-        if isinstance(stage, AddStage) and stage.engine is not None:
-            entry["engine"] = _fold_entry(stage.engine)
+        if isinstance(stage, JoinStage):
+            only = _lone(stage)
+            entry |= {"engine": _fold_entry(only.engine)} if only else {"side": [_stage_entry(s) for s in stage.side]} if stage.side else {}
     return entry
+
+
+def _lone(stage: JoinStage) -> ConvStage | None:
+    """The convolution that is all there is on a bypass."""
+    only = stage.side[0] if len(stage.side) == 1 else None
+    return only if isinstance(only, ConvStage) else None
 
 
 def _fold_entry(engine: Engine) -> dict[str, int | str | bool]:
@@ -73,8 +80,9 @@ def _fold_entry(engine: Engine) -> dict[str, int | str | bool]:
 
 def _folded(stage: Stage, entry: dict[str, Any]) -> Stage:
     own = {"engine"} if isinstance(stage, ConvStage) else {"expand1x1", "expand3x3", "out_lanes"} if isinstance(stage, ExpandStage) else {"lanes"}
-    if isinstance(stage, AddStage) and stage.engine is not None:
-        own = {"lanes", "engine"}
+    only = _lone(stage) if isinstance(stage, JoinStage) else None
+    if isinstance(stage, JoinStage) and stage.side:
+        own = {"lanes", "engine" if only else "side"}
     _keys(f"stage {stage.name}", entry, {"name", *own}, optional={"cycles"})
     if isinstance(stage, ConvStage):
         return replace(stage, engine=_engine(stage.name, "engine", stage.engine, entry))
@@ -83,9 +91,21 @@ def _folded(stage: Stage, entry: dict[str, Any]) -> Stage:
         e3 = _engine(stage.name, "expand3x3", stage.expand3x3, entry)
         return replace(stage, expand1x1=e1, expand3x3=e3, out_lanes=_positive(f"stage {stage.name}", "out_lanes", entry["out_lanes"]))
     lanes = _positive(f"stage {stage.name}", "lanes", entry["lanes"])
-    if isinstance(stage, AddStage) and stage.engine is not None:
-        return replace(stage, lanes=lanes, engine=_engine(stage.name, "engine", stage.engine, entry))
+    if isinstance(stage, JoinStage):
+        return replace(stage, lanes=lanes, side=_side(stage, only, entry))
     return replace(stage, lanes=lanes)
+
+
+def _side(stage: JoinStage, only: ConvStage | None, entry: dict[str, Any]) -> tuple[SideStage, ...]:
+    if only is not None:
+        return (replace(only, engine=_engine(stage.name, "engine", only.engine, entry)),)
+    if not stage.side:
+        return ()
+    names = [s.name for s in stage.side]
+    got = [e.get("name") if isinstance(e, dict) else None for e in entry["side"]] if isinstance(entry["side"], list) else None
+    if got != names:
+        raise InputError(f"folding.json: stage {stage.name}: side must be {', '.join(names)}, in this order; got {got}")
+    return tuple(cast(SideStage, _folded(s, e)) for s, e in zip(stage.side, entry["side"], strict=True))
 
 
 def _engine(name: str, key: str, engine: Engine, entry: dict[str, Any]) -> Engine:

@@ -7,13 +7,13 @@ from itertools import pairwise
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import signed_bits
-from fpga_squeeze.hardware.bypass import bypass_ahead, hls_bypass_depth
+from fpga_squeeze.hardware.bypass import bypass_ahead, hls_bypass_depth, side_fifo_depth
 from fpga_squeeze.hardware.devices import MULTIPLIER_BITS
 from fpga_squeeze.hardware.dsp_packing import MAX_BITS
 from fpga_squeeze.hardware.fifo import link_depth
-from fpga_squeeze.hardware.plan import AddStage, ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, PoolStage, Stage
-from fpga_squeeze.hardware.structure import loadable, stage_in_lanes, stage_out_lanes
-from fpga_squeeze.quantize.qgraph import QAdd, QConv, QNode, QuantGraph
+from fpga_squeeze.hardware.plan import ConcatStage, ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, JoinStage, PoolStage, Stage
+from fpga_squeeze.hardware.structure import bypass_lanes, loadable, stage_in_lanes, stage_out_lanes
+from fpga_squeeze.quantize.qgraph import QAdd, QConcat, QConv, QNode, QuantGraph
 
 STORAGES = ("auto", "lut", "bram", "uram")
 
@@ -46,7 +46,12 @@ def _divides(where: str, label: str, lanes: int, channels: int) -> None:
 def _verify_stage(stage: Stage, qgraph: QuantGraph) -> None:
     for engine in stage.engines:
         _verify_engine(stage.name, engine, qgraph)
-    if isinstance(stage, ConvStage):
+    if isinstance(stage, JoinStage):
+        for own in stage.side:
+            if isinstance(own, PoolStage):
+                _verify_stage(own, qgraph)
+        _verify_join(stage, qgraph[stage.node])
+    if isinstance(stage, ConvStage | JoinStage):
         return
     if isinstance(stage, ExpandStage):
         e1, e3 = stage.expand1x1, stage.expand3x3
@@ -61,9 +66,6 @@ def _verify_stage(stage: Stage, qgraph: QuantGraph) -> None:
         _divides(stage.name, "out_lanes", stage.out_lanes, e3.out_shape[0])
         return
     node = qgraph[stage.node]
-    if isinstance(stage, AddStage):
-        _verify_add(stage, node)
-        return
     source = qgraph[node.inputs[0]]
     _require(stage.in_shape == source.shape, stage.name, f"input shape {stage.in_shape} differs from the graph's {source.shape}")
     _divides(stage.name, "lanes", stage.lanes, stage.in_shape[0])
@@ -71,8 +73,13 @@ def _verify_stage(stage: Stage, qgraph: QuantGraph) -> None:
         _require(stage.out_shape == node.shape and stage.fmt == node.fmt, stage.name, "output shape or format differs from the graph's")
 
 
-def _verify_add(stage: AddStage, node: QNode) -> None:
+def _verify_join(stage: JoinStage, node: QNode) -> None:
     op = node.op
+    if isinstance(stage, ConcatStage):
+        _require(isinstance(op, QConcat), stage.name, f"{stage.node} is no concat")
+        _require(stage.out_shape == node.shape and stage.fmt == node.fmt, stage.name, "shape or format differ from the graph's concat")
+        _at_most(stage.name, "lanes", stage.lanes, stage.out_shape[0])
+        return
     _require(isinstance(op, QAdd), stage.name, f"{stage.node} is no addition")
     assert isinstance(op, QAdd)
     same = stage.in_shape == node.shape and stage.out_fmt == node.fmt and stage.shift == op.shift and sorted(stage.align) == sorted(op.align)
@@ -137,7 +144,8 @@ def _at_most(where: str, label: str, value: int, most: int) -> None:
 
 def _verify_cover(plan: FoldPlan, qgraph: QuantGraph) -> None:
     computed = sorted(e.node for s in plan.stages for e in s.engines)
-    computed += sorted(s.node for s in plan.stages if isinstance(s, PoolStage | GlobalSumStage | AddStage))
+    computed += sorted(s.node for s in plan.stages if isinstance(s, PoolStage | GlobalSumStage | JoinStage))
+    computed += [p.node for s in plan.stages if isinstance(s, JoinStage) for p in s.side if isinstance(p, PoolStage)]
     computed += [s.concat for s in plan.stages if isinstance(s, ExpandStage)]
     expected = sorted(n.name for n in qgraph.nodes[1:])
     if sorted(computed) != expected:
@@ -171,28 +179,37 @@ def _verify_links(plan: FoldPlan, qgraph: QuantGraph) -> None:
 
 
 def _verify_bypasses(plan: FoldPlan, qgraph: QuantGraph) -> None:
-    """A bypass a side operand: which tensors an addition reads, and that its main operand never needs less of the stream than the bypass."""
-    adds = [s for s in plan.stages if isinstance(s, AddStage)]
-    _require(sorted(b.consumer for b in plan.bypasses) == sorted(s.name for s in adds), "bypasses", "every addition has one bypass")
+    """A bypass a side operand: which tensors a join reads, and that its main operand never needs less of the stream than the bypass."""
+    joins = [s for s in plan.stages if isinstance(s, JoinStage)]
+    _require(sorted(b.consumer for b in plan.bypasses) == sorted(s.name for s in joins), "bypasses", "every addition and every concat has one bypass")
     names = [link.name for link in (*plan.links, *plan.bypasses)]
     _require(len(set(names)) == len(names) and all(n.isidentifier() for n in names), "bypasses", "link names must be unique identifiers")
-    for stage in adds:
+    for stage in joins:
         bypass = plan.bypass_into(stage.name)
         where = stage.name
         origin = next((link for link in plan.links if link.tensor == stage.bypass), None)
         ends = [s.name for s in plan.stages]
         before = origin is not None and (origin.producer == "s_axis" or ends.index(origin.producer) < ends.index(where))
-        _require(before, where, f"the bypass from {stage.bypass} must leave the main stream before the addition")
+        _require(before, where, f"the bypass from {stage.bypass} must leave the main stream before the join")
         assert origin is not None
         same = (bypass.producer, bypass.tensor, bypass.shape, bypass.fmt, bypass.in_lanes) == (
             origin.producer, origin.tensor, origin.shape, origin.fmt, origin.in_lanes,
         )  # fmt: skip
         _require(same, where, f"bypass {bypass.name} must be the stream {origin.name}, forked")
-        _require(bypass.out_lanes == stage.bypass_lanes, where, f"bypass {bypass.name} must carry {stage.bypass_lanes} lanes out, got {bypass.out_lanes}")
-        operands = {plan.link_into(where).tensor, stage.bypass if stage.engine is None else stage.engine.node}
-        _require(operands == set(qgraph[stage.node].inputs), where, f"{stage.node} adds {' and '.join(qgraph[stage.node].inputs)}")
+        _require(bypass.out_lanes == bypass_lanes(stage), where, f"bypass {bypass.name} must carry {bypass_lanes(stage)} lanes out, got {bypass.out_lanes}")
+        side = [s.node if isinstance(s, PoolStage) else s.engine.node for s in stage.side]
+        steps = zip([stage.bypass, *side], side, strict=False)
+        _require(all(qgraph[after].inputs == (before,) for before, after in steps), where, f"the bypass from {stage.bypass} is not {', '.join(side)}")
+        operands = (plan.link_into(where).tensor, [stage.bypass, *side][-1])
+        inputs = qgraph[stage.node].inputs
+        _require(sorted(operands) == sorted(inputs), where, f"{stage.node} joins {' and '.join(inputs)}")
+        if isinstance(stage, ConcatStage):
+            _require(stage.main_first == (inputs[0] == operands[0]), where, f"{stage.node} begins with {inputs[0]}")
         ahead = bypass_ahead(plan, bypass)
-        more = f"bypass {bypass.name} must not need more of {bypass.tensor} for a sum than the main branch does; p_px 1 on the bypass needs least"
+        result = "pixel" if isinstance(stage, ConcatStage) else "sum"
+        more = f"bypass {bypass.name} must not need more of {bypass.tensor} for a {result} than the main branch does; p_px 1 on the bypass needs least"
         _require(ahead, where, more)
+        behind = side_fifo_depth(plan, bypass)
+        _require(stage.side_depth >= behind, where, f"side_depth must be at least {behind} beats, got {stage.side_depth}")
         least = hls_bypass_depth(plan, bypass)
         _require(bypass.depth >= least, where, f"bypass {bypass.name} needs a depth of at least {least} beats, got {bypass.depth}")

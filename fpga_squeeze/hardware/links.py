@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from fpga_squeeze.hardware.bypass import hls_bypass_depth
+from fpga_squeeze.hardware.bypass import hls_bypass_depth, side_fifo_depth
 from fpga_squeeze.hardware.fifo import link_depth
 from fpga_squeeze.hardware.legality import verify_plan
-from fpga_squeeze.hardware.plan import AddStage, FoldPlan, Link, Stage
-from fpga_squeeze.hardware.structure import Skeleton, bypass_label, stage_in_lanes, stage_out_lanes
+from fpga_squeeze.hardware.plan import FoldPlan, JoinStage, Link, Stage
+from fpga_squeeze.hardware.structure import Skeleton, bypass_label, bypass_lanes, stage_in_lanes, stage_out_lanes
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
 
@@ -27,21 +27,29 @@ def assemble(qgraph: QuantGraph, skeleton: Skeleton, stages: tuple[Stage, ...], 
         links.append(Link(name, *ends, tensor.name, tensor.shape, tensor.fmt, in_lanes, out_lanes, link_depth(producer, consumer, tensor.shape, out_lanes)))
     plan = FoldPlan(stages, tuple(links), clock_mhz, target_cycles)
     plan = replace(plan, bypasses=_bypasses(qgraph, plan))
+    plan = replace(plan, stages=tuple(_with_side_depth(plan, s) for s in plan.stages))
     verify_plan(plan, qgraph)
     return plan
 
 
 def _bypasses(qgraph: QuantGraph, plan: FoldPlan) -> tuple[Link, ...]:
-    """A link into every AddStage, named after its module (fire3.add: fire3_bypass), from the stage that makes the tensor."""
-    stages = [s for s in plan.stages if isinstance(s, AddStage)]
+    """A link into every join, named after its module (fire3.add: fire3_bypass), from the stage that makes the tensor."""
+    stages = [s for s in plan.stages if isinstance(s, JoinStage)]
     taken = tuple(link.name for link in plan.links)
     names = _link_names((*taken, *(f"{bypass_label(s)}.bypass" for s in stages)))[len(taken) :]
     found = []
     for stage, name in zip(stages, names, strict=True):
         origin = next(link for link in plan.links if link.tensor == stage.bypass)
-        link = Link(name, origin.producer, stage.name, origin.tensor, origin.shape, origin.fmt, origin.in_lanes, stage.bypass_lanes, 1)
+        link = Link(name, origin.producer, stage.name, origin.tensor, origin.shape, origin.fmt, origin.in_lanes, bypass_lanes(stage), 1)
         found.append(replace(link, depth=hls_bypass_depth(plan, link)))
     return tuple(found)
+
+
+def _with_side_depth(plan: FoldPlan, stage: Stage) -> Stage:
+    if not isinstance(stage, JoinStage):
+        return stage
+    depth = side_fifo_depth(plan, plan.bypass_into(stage.name))
+    return stage if stage.side_depth == depth else replace(stage, side_depth=depth)
 
 
 def _link_names(tensors: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.fifo import internal_fifos
 from fpga_squeeze.hardware.legality import verify_plan
 from fpga_squeeze.hardware.packing import BRAM18_BITS, URAM_BITS, pack
-from fpga_squeeze.hardware.plan import AddStage, Engine, FoldPlan, GlobalSumStage, PoolStage, Stage
+from fpga_squeeze.hardware.plan import Engine, FoldPlan, GlobalSumStage, JoinStage, PoolStage, Stage
 from fpga_squeeze.hardware.structure import bypass_label, line_buffer_banks
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
@@ -73,7 +73,7 @@ def plan_rows(plan: FoldPlan, device: Device | None = None) -> tuple[MemoryRow, 
         rows.append(_row(owner, "fifos", f"{link.name}.fifo", link.out_lanes * link.fmt.bits, link.depth, 1, device))
     for bypass in plan.bypasses:
         stage = next(s for s in plan.stages if s.name == bypass.consumer)
-        assert isinstance(stage, AddStage)
+        assert isinstance(stage, JoinStage)
         depth = max(bypass.depth, rtl_bypass_depth(plan, bypass))
         rows.append(_row(stage.name, "fifos", f"{bypass_label(stage)}.bypass.fifo", bypass.out_lanes * bypass.fmt.bits, depth, 1, device))
     return tuple(row for row in rows if row.bits)
@@ -105,14 +105,18 @@ def _stage_rows(stage: Stage, device: Device | None) -> list[MemoryRow]:
     rows = [row for engine in stage.engines for row in _engine_rows(stage.name, engine, device)]
     for f in internal_fifos(stage):
         rows.append(_row(stage.name, "fifos", f"{stage.name}.{f.name}", f.lanes * f.bits, f.depth, 1, device))
-    if isinstance(stage, PoolStage):
+    pools = [stage] if isinstance(stage, PoolStage) else [s for s in stage.side if isinstance(s, PoolStage)] if isinstance(stage, JoinStage) else []
+    for pool in pools:
         # Windows that overlap one position: partial maxima of that many rows, and of as many pixels along the row.
-        open_windows = ceil(stage.kernel / stage.stride)
-        folds = ceil(stage.in_shape[0] / stage.lanes)
-        word_bits = stage.lanes * stage.fmt.bits
-        rows.append(_row(stage.name, "line_buffers", f"{stage.name}.rows", word_bits, stage.out_shape[2] * folds, open_windows, device))
-        rows.append(_row(stage.name, "line_buffers", f"{stage.name}.columns", word_bits, folds, open_windows, device))
-    elif isinstance(stage, GlobalSumStage):
+        open_windows = ceil(pool.kernel / pool.stride)
+        folds = ceil(pool.in_shape[0] / pool.lanes)
+        word_bits = pool.lanes * pool.fmt.bits
+        rows.append(_row(stage.name, "line_buffers", f"{pool.name}.rows", word_bits, pool.out_shape[2] * folds, open_windows, device))
+        rows.append(_row(stage.name, "line_buffers", f"{pool.name}.columns", word_bits, folds, open_windows, device))
+    if isinstance(stage, JoinStage) and stage.side_depth:
+        name = f"{bypass_label(stage)}.side.fifo"
+        rows.append(_row(stage.name, "fifos", name, stage.lanes * stage.bypass_fmt.bits, stage.side_depth, 1, device))
+    if isinstance(stage, GlobalSumStage):
         # Two sets: one is sent while the next frame fills the other.
         depth = ceil(stage.in_shape[0] / stage.lanes)
         rows.append(_row(stage.name, "line_buffers", f"{stage.name}.sums", stage.lanes * stage.out_fmt.bits, depth, 2, device))

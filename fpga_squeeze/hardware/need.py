@@ -14,7 +14,8 @@ from math import ceil, gcd
 import numpy as np
 from numpy.typing import NDArray
 
-from fpga_squeeze.hardware.plan import ConvStage, Engine, ExpandStage, FoldPlan, Link, PoolStage, Stage
+from fpga_squeeze.hardware.plan import ConcatStage, ConvStage, Engine, ExpandStage, FoldPlan, JoinStage, Link, PoolStage, SideStage, Stage
+from fpga_squeeze.ir import Shape
 
 Beats = NDArray[np.int64]
 
@@ -71,6 +72,8 @@ def stage_need(stage: Stage, *, rtl: bool) -> Beats:
         return np.repeat(window_pixels(e3, rtl=rtl) * e3.ic_folds, out)
     if isinstance(stage, PoolStage):
         return _pool_need(stage, rtl=rtl)
+    if isinstance(stage, ConcatStage):
+        return _concat_need(stage)
     # An addition (a global sum ends the chain): a beat of the sum needs a beat of the main stream.
     return np.arange(1, stage.in_shape[1] * stage.in_shape[2] * ceil(stage.in_shape[0] / stage.lanes) + 1, dtype=np.int64)
 
@@ -94,8 +97,53 @@ def _pool_need(pool: PoolStage, *, rtl: bool) -> Beats:
     return np.asarray(np.maximum.accumulate(need.ravel()), dtype=np.int64)
 
 
+def _concat_need(stage: ConcatStage) -> Beats:
+    """Beats of the main stream: a pixel begins with its first one; what leaves before and after the main stream's channels needs no more of it."""
+    main, ahead = ceil(stage.in_shape[0] / stage.lanes), 0 if stage.main_first else stage.side_shape[0] // stage.lanes
+    out = np.arange(1, ceil(stage.out_shape[0] / stage.lanes) + 1)
+    return per_pixel(np.clip(out - ahead, 1, main), main, stage.in_shape[1] * stage.in_shape[2])
+
+
+def side_beats(stage: JoinStage) -> Beats:
+    """Beats of the second operand, in the join's lanes, that the join has taken when it has `k` beats of the main stream and waits for the next one, for
+    every k of a frame. An addition takes the two in step; a concat, a pixel of each in turn."""
+    pixels, main = stage.in_shape[1] * stage.in_shape[2], ceil(stage.in_shape[0] / stage.lanes)
+    taken = np.arange(pixels * main, dtype=np.int64)
+    if not isinstance(stage, ConcatStage):
+        return taken
+    # Nothing of a pixel is taken before its first main beat is there, so in front of one all pixels before are complete.
+    pixel, inside = np.divmod(taken, main)
+    return np.asarray((pixel + (0 if stage.main_first else inside > 0)) * ceil(stage.side_shape[0] / stage.lanes), dtype=np.int64)
+
+
+def side_need(stage: JoinStage, *, rtl: bool) -> Beats:
+    """Beats of the bypass FIFO that each beat of the second operand, in the join's lanes, needs: what the stages on the bypass take."""
+    channels, height, width = stage.side_shape
+    if not stage.side:
+        return np.arange(1, height * width * ceil(channels / stage.lanes) + 1, dtype=np.int64)
+    need = converter_need(channels, height * width, side_lanes(stage.side[-1])[1], stage.lanes)
+    for i in range(len(stage.side) - 1, -1, -1):
+        own = stage.side[i]
+        need = compose(stage_need(own, rtl=rtl), need)
+        if i:
+            between = side_shapes(own)[0]
+            made, taken = side_lanes(stage.side[i - 1])[1], side_lanes(own)[0]
+            need = compose(converter_need(between[0], between[1] * between[2], made, taken), need)
+    return need
+
+
+def side_lanes(stage: SideStage) -> tuple[int, int]:
+    """(channels a beat in, channels a beat out) of a stage on a bypass."""
+    return (stage.engine.fold.p_ic, stage.engine.fold.p_oc) if isinstance(stage, ConvStage) else (stage.lanes, stage.lanes)
+
+
+def side_shapes(stage: SideStage) -> tuple[Shape, Shape]:
+    """(input shape, output shape) of a stage on a bypass."""
+    return (stage.engine.in_shape, stage.engine.out_shape) if isinstance(stage, ConvStage) else (stage.in_shape, stage.out_shape)
+
+
 def main_need(plan: FoldPlan, bypass: Link, *, rtl: bool) -> Beats:
-    """Beats of the forked stream (its producer's lanes) that each beat of the main stream needs to reach the addition at which `bypass` ends."""
+    """Beats of the forked stream (its producer's lanes) that each beat of the main stream needs to reach the join at which `bypass` ends."""
     start = next(i for i, link in enumerate(plan.links) if link.tensor == bypass.tensor)
     end = next(i for i, s in enumerate(plan.stages) if s.name == bypass.consumer)
     need = link_need(plan.links[end])

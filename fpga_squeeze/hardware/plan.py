@@ -10,122 +10,13 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from fpga_squeeze.fixed_point import TensorFormat
+from fpga_squeeze.hardware.engine import Engine, EngineFold
 from fpga_squeeze.ir import Padding, Shape
 
-
-@dataclass(frozen=True)
-class EngineFold:
-    """Parallel output channels, input channels, kernel taps and output pixels of one engine.
-
-    p_k is 1, K or K*K (the line buffer banks by row, then by column). p_px pixels that follow each other in the stream (across a row's end too) share
-    every weight that is read. Folds need not divide their dimension: the last one is padded.
-    """
-
-    p_oc: int
-    p_ic: int
-    p_k: int
-    p_px: int = 1
-
-    @property
-    def multipliers(self) -> int:
-        """Multipliers of the engine."""
-        return self.weight_lanes * self.p_px
-
-    @property
-    def weight_lanes(self) -> int:
-        """Weights read a cycle."""
-        return self.p_oc * self.p_ic * self.p_k
-
-
-@dataclass(frozen=True)
-class Engine:
-    """One convolution engine: line buffer, read sequencer and p_oc x p_ic x p_k x p_px multipliers.
-
-    Order of work per output pixel (per group of p_px pixels): output-channel fold (outer), then tap fold, then input-channel fold (innermost).
-    Weight memory row address = (oc_fold * k_folds + k_fold) * ic_folds + ic_fold; in a row, lane ((o * p_k) + t) * p_ic + i holds
-    weight[oc_fold*p_oc + o, ic_fold*p_ic + i, tap k_fold*p_k + t] (zero where padded), the lane's bits at lane * weight_bits upward.
-    Tap t counts row-major through the kernel (t = kh * K + kw) for p_k in {1, K*K}; for p_k = K a fold is one kernel column (kw = k_fold, kh = t).
-
-    `packing`: two multiplications in one hardware multiplier: "channels" (two weights times a common activation), "pixels" (two activations times a
-    common weight) or "none"; `pack_shift`: bits between the two (hardware/dsp_packing.py). `weight_storage`: "lut", "bram", "uram", or "auto" for the
-    synthesizer's choice. `loaded`: weights, biases and shifts come over the load port after reset instead of being initial contents.
-    """
-
-    node: str
-    in_shape: Shape
-    out_shape: Shape
-    kernel: int
-    stride: int
-    padding: Padding
-    pad_value: tuple[int, ...]
-    fold: EngineFold
-    in_fmt: TensorFormat
-    out_fmt: TensorFormat
-    weight_bits: int
-    bias_bits: int
-    acc_bits: int
-    shift_min: int
-    shift_max: int
-    packing: str = "none"
-    pack_shift: int = 0
-    weight_storage: str = "auto"
-    loaded: bool = False
-
-    @property
-    def oc_folds(self) -> int:
-        """ceil(OC / p_oc)."""
-        return ceil(self.out_shape[0] / self.fold.p_oc)
-
-    @property
-    def ic_folds(self) -> int:
-        """ceil(IC / p_ic)."""
-        return ceil(self.in_shape[0] / self.fold.p_ic)
-
-    @property
-    def k_folds(self) -> int:
-        """ceil(K*K / p_k)."""
-        return ceil(self.kernel * self.kernel / self.fold.p_k)
-
-    @property
-    def pixel_groups(self) -> int:
-        """ceil(OH * OW / p_px); the last group of a frame may be short."""
-        return ceil(self.out_shape[1] * self.out_shape[2] / self.fold.p_px)
-
-    @property
-    def cycles(self) -> int:
-        """Clock cycles a frame: pixel_groups * oc_folds * ic_folds * k_folds; no fewer than the output's beats, which leave pixel by pixel."""
-        work = self.pixel_groups * self.oc_folds * self.ic_folds * self.k_folds
-        return max(work, self.out_shape[1] * self.out_shape[2] * self.oc_folds)
-
-    @property
-    def macs(self) -> int:
-        """Real multiply-accumulates a frame (fold padding not counted)."""
-        return self.out_shape[0] * self.out_shape[1] * self.out_shape[2] * self.in_shape[0] * self.kernel**2
-
-    @property
-    def weight_depth(self) -> int:
-        """Rows of the weight memory."""
-        return self.oc_folds * self.k_folds * self.ic_folds
-
-    @property
-    def weight_word_bits(self) -> int:
-        """Bits of one row of the weight memory."""
-        return self.fold.weight_lanes * self.weight_bits
-
-    @property
-    def shift_bits(self) -> int:
-        """Bits of a stored per-channel shift, shift - shift_min (0 when all channels share one)."""
-        return (self.shift_max - self.shift_min).bit_length()
-
-    @property
-    def buffer_rows(self) -> int:
-        """Rows of the circular line buffer: K, plus `stride` so that writing overlaps reading; a 1x1 engine keeps two pixels instead (see pixel_buffered)."""
-        return 0 if self.pixel_buffered else self.kernel + self.stride
-
-    @property
-    def pixel_buffered(self) -> bool:
-        """True for a 1x1, stride-1, unpadded engine: two pixels in ping-pong replace the line buffer."""
-        return self.kernel == 1 and self.stride == 1 and self.padding == (0, 0, 0, 0)
+__all__ = [
+    "AddStage", "ConcatStage", "ConvStage", "Engine", "EngineFold", "ExpandStage", "FoldPlan", "GlobalSumStage", "JoinStage", "Link", "PoolStage", "SideStage",
+    "Stage",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -226,12 +117,17 @@ class GlobalSumStage:
         return ()
 
 
+SideStage = ConvStage | PoolStage
+"""What may work on a bypass."""
+
+
 @dataclass(frozen=True)
 class AddStage:
     """Meets the main stream with a bypass, beat by beat: requantize((main << align[0]) + (bypass << align[1]), shift), `lanes` channels a beat.
 
-    `bypass`: the tensor that was forked off. `engine`: a convolution on the bypass, behind its FIFO; None for an identity.
-    `in_shape` is the shape of both operands and of the result; `bypass_fmt` the format of the second operand, the engine's output if there is one.
+    `bypass`: the tensor that was forked off. `side`: the stages on the bypass, behind its FIFO, in stream order; none for an identity.
+    `in_shape` is the shape of both operands and of the result; `bypass_fmt` the format of the second operand, what the last of `side` makes. `side_depth`:
+    beats of a second FIFO, between `side` and the addition, 0 where there is none (hardware/bypass.py).
     """
 
     name: str
@@ -245,27 +141,88 @@ class AddStage:
     align: tuple[int, int]
     shift: int
     lanes: int
-    engine: Engine | None = None
+    side: tuple[SideStage, ...] = ()
+    side_depth: int = 0
 
     @property
     def cycles(self) -> int:
-        """Slowest of a beat of the sum a cycle, the engine's work and taking in the bypass, a beat a cycle."""
+        """Slowest of a beat of the sum a cycle and the stages on the bypass."""
         own = self.in_shape[1] * self.in_shape[2] * ceil(self.in_shape[0] / self.lanes)
-        e = self.engine
-        return own if e is None else max(own, e.cycles, e.in_shape[1] * e.in_shape[2] * e.ic_folds)
+        return max(own, 0, *(s.cycles for s in self.side))
 
     @property
     def engines(self) -> tuple[Engine, ...]:
-        """The engine on the bypass, if there is one."""
-        return () if self.engine is None else (self.engine,)
+        """The engines on the bypass."""
+        return tuple(e for s in self.side for e in s.engines)
 
     @property
-    def bypass_lanes(self) -> int:
-        """Channels a beat of the bypass FIFO."""
-        return self.lanes if self.engine is None else self.engine.fold.p_ic
+    def side_shape(self) -> Shape:
+        """Shape of the second operand."""
+        return self.in_shape
+
+    @property
+    def out_shape(self) -> Shape:
+        """Shape of the result."""
+        return self.in_shape
 
 
-Stage = ConvStage | ExpandStage | PoolStage | GlobalSumStage | AddStage
+@dataclass(frozen=True)
+class ConcatStage:
+    """Meets the main stream with a bypass, channel-wise: a pixel's channels of the first operand, then those of the second, packed to `lanes` a beat.
+
+    `main_first`: the main stream is the first operand. Neither operand need fill its last beat: the second one begins in the lane behind the first one's last
+    channel. The beats of a pixel leave once its first beat of the main stream is there. `in_shape`: the main operand's shape, `side_shape` the other's;
+    `side` and `side_depth` as in an AddStage.
+    """
+
+    name: str
+    module: str
+    node: str
+    bypass: str
+    in_shape: Shape
+    side_shape: Shape
+    fmt: TensorFormat
+    main_first: bool
+    lanes: int
+    side: tuple[SideStage, ...] = ()
+    side_depth: int = 0
+
+    @property
+    def cycles(self) -> int:
+        """Slowest of a beat out a cycle, taking in either operand, and the stages on the bypass."""
+        beats = max(ceil(shape[0] / self.lanes) for shape in (self.out_shape, self.in_shape, self.side_shape))
+        return max(self.in_shape[1] * self.in_shape[2] * beats, 0, *(s.cycles for s in self.side))
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """The engines on the bypass."""
+        return tuple(e for s in self.side for e in s.engines)
+
+    @property
+    def out_shape(self) -> Shape:
+        """Shape of the result."""
+        return (self.in_shape[0] + self.side_shape[0], *self.in_shape[1:])
+
+    @property
+    def in_fmt(self) -> TensorFormat:
+        """Format of the main operand: that of the result."""
+        return self.fmt
+
+    @property
+    def bypass_fmt(self) -> TensorFormat:
+        """Format of the second operand: that of the result."""
+        return self.fmt
+
+    @property
+    def first_channels(self) -> int:
+        """Channels of the operand that leaves first."""
+        return self.in_shape[0] if self.main_first else self.side_shape[0]
+
+
+JoinStage = AddStage | ConcatStage
+"""A stage where a bypass ends."""
+
+Stage = ConvStage | ExpandStage | PoolStage | GlobalSumStage | AddStage | ConcatStage
 
 
 @dataclass(frozen=True)
@@ -287,7 +244,7 @@ class Link:
 class FoldPlan:
     """Stages in stream order and the links between them. The first link's producer is "s_axis", the last link's consumer "m_axis".
 
-    `bypasses`: one more link into each AddStage, from the stage whose stream is forked (or "s_axis"); `depth` holds for the HLS machine, as on every link.
+    `bypasses`: one more link into each join, from the stage whose stream is forked (or "s_axis"); `depth` holds for the HLS machine, as on every link.
     """
 
     stages: tuple[Stage, ...]
@@ -326,9 +283,9 @@ class FoldPlan:
         return next(link for link in self.links if link.producer == stage)
 
     def bypass_into(self, stage: str) -> Link:
-        """The bypass whose consumer is AddStage `stage`."""
+        """The bypass whose consumer is join `stage`."""
         return next(link for link in self.bypasses if link.consumer == stage)
 
     def bypasses_of(self, link: Link) -> tuple[Link, ...]:
-        """The bypasses forked off `link`'s stream, in stream order of their additions."""
+        """The bypasses forked off `link`'s stream, in stream order of their joins."""
         return tuple(b for b in self.bypasses if b.producer == link.producer)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fpga_squeeze.hardware.fifo import PIPELINE_CYCLES
 from fpga_squeeze.hardware.need import Beats, stage_need, window_pixels
-from fpga_squeeze.hardware.plan import ConvStage, ExpandStage, Link, Stage
+from fpga_squeeze.hardware.plan import ConcatStage, ConvStage, ExpandStage, Link, Stage
 
 Times = NDArray[np.float64]
 
@@ -54,6 +54,8 @@ def pixel_need(stage: Stage) -> Beats:
         return window_pixels(stage.engine, rtl=True)
     if isinstance(stage, ExpandStage):
         return window_pixels(stage.expand3x3, rtl=True)
+    if isinstance(stage, ConcatStage):
+        return np.arange(1, stage.in_shape[1] * stage.in_shape[2] + 1, dtype=np.int64)
     beats = stage_need(stage, rtl=True)
     folds = -(-stage.in_shape[0] // stage.lanes)
     return np.asarray(-(-beats[folds - 1 :: folds] // folds), dtype=np.int64)

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import cast
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import signed_bits
-from fpga_squeeze.hardware.plan import AddStage, ConvStage, Engine, EngineFold, ExpandStage, GlobalSumStage, PoolStage, Stage
+from fpga_squeeze.hardware.branches import Bypass, no_join, split_branches
+from fpga_squeeze.hardware.need import Beats, compose
+from fpga_squeeze.hardware.plan import (
+    AddStage,
+    ConcatStage,
+    ConvStage,
+    Engine,
+    EngineFold,
+    ExpandStage,
+    GlobalSumStage,
+    JoinStage,
+    PoolStage,
+    SideStage,
+    Stage,
+)
+from fpga_squeeze.hardware.schedule import pixel_need
 from fpga_squeeze.quantize.qgraph import QAdd, QConcat, QConv, QGlobalSum, QMaxPool, QNode, QuantGraph
-
-
-@dataclass(frozen=True)
-class Bypass:
-    """What leaves the main branch at tensor `source` and meets it again in an addition: as it is, or through convolution `conv`."""
-
-    source: str
-    conv: str | None
-
-    @property
-    def operand(self) -> str:
-        """The tensor that the addition reads."""
-        return self.conv or self.source
 
 
 @dataclass(frozen=True)
@@ -35,18 +38,21 @@ class Skeleton:
 def build_skeleton(qgraph: QuantGraph) -> Skeleton:
     """Follow the stream from the image to the class sums and turn every node into (a part of) a stage.
 
-    Where a tensor is also read by a bypass, an addition itself or a convolution that only an addition reads, the main branch is followed; the bypass
-    becomes part of the AddStage at which the two meet (docs/bypass.md).
+    Where a tensor has several readers the main branch is followed (hardware/branches.py); a bypass becomes part of the join at which the two meet
+    (docs/bypass.md).
 
     Raises InputError, naming the layer, for branches that are neither a Fire's expand pair nor a bypass, and an output that is no global sum.
     """
+    wide = next((n for n in qgraph.nodes if isinstance(n.op, QConcat) and len(n.inputs) != 2), None)
+    if wide is not None:
+        raise InputError(f"layer {wide.name}: concatenates {len(wide.inputs)} tensors, a join takes 2; concatenate two at a time")
     stages: list[Stage] = []
     tensors: list[str] = []
     covered = {qgraph.input.name}
     opened: dict[str, Bypass] = {}
     tensor = qgraph.input.name
     while tensor != qgraph.output:
-        readers, found = split_bypasses(qgraph, tensor, frozenset(opened))
+        readers, found = split_branches(qgraph, tensor, frozenset(opened), lambda names: _look_ahead(qgraph, names))
         opened |= found
         stage, tensor, nodes = _next_stage(qgraph, tensor, readers, opened)
         stages.append(stage)
@@ -68,31 +74,6 @@ def build_skeleton(qgraph: QuantGraph) -> Skeleton:
         for s in stages
     )  # fmt: skip
     return Skeleton(named, tuple(tensors))
-
-
-def split_bypasses(qgraph: QuantGraph, tensor: str, opened: frozenset[str] = frozenset()) -> tuple[tuple[QNode, ...], dict[str, Bypass]]:
-    """(the readers of `tensor` on the main branch, the bypasses that begin there by name of their addition).
-
-    With one reader there is none. Of several, an addition is a bypass's end, and so is a convolution that only an addition reads; where nothing else is
-    left for the main branch, it takes the convolution of the most work (of equals the first), so that the bypass has the least. `opened`: additions
-    whose bypass began earlier; `tensor` is their main operand.
-    Raises InputError for an addition of a tensor to itself.
-    """
-    readers = qgraph.consumers(tensor)
-    twice = next((n for n in readers if isinstance(n.op, QAdd) and n.inputs[0] == n.inputs[1]), None)
-    if twice is not None:
-        raise InputError(f"layer {twice.name}: adds {tensor} to itself; double the weights of the layer before instead")
-    if len(readers) < 2:
-        return readers, {}
-    direct = [n for n in readers if isinstance(n.op, QAdd) and n.name not in opened]
-    rest = [n for n in readers if n not in direct]
-    ends = {n.name: qgraph.consumers(n.name) for n in rest if isinstance(n.op, QConv)}
-    convs = [n for n in rest if n.name in ends and [type(c.op) for c in ends[n.name]] == [QAdd] and ends[n.name][0].name not in opened]
-    if convs and len(convs) == len(rest):
-        convs.remove(max(convs, key=lambda n: n.op.weight.size))  # type: ignore[union-attr]
-    found = {n.name: Bypass(tensor, None) for n in direct}
-    found |= {qgraph.consumers(n.name)[0].name: Bypass(tensor, n.name) for n in convs}
-    return tuple(n for n in rest if n not in convs), found
 
 
 def make_engine(qgraph: QuantGraph, node: QNode) -> Engine:
@@ -131,8 +112,8 @@ def all_loaded(stage: Stage) -> Stage:
         return replace(stage, engine=loadable(stage.engine))
     if isinstance(stage, ExpandStage):
         return replace(stage, expand1x1=loadable(stage.expand1x1), expand3x3=loadable(stage.expand3x3))
-    if isinstance(stage, AddStage) and stage.engine is not None:
-        return replace(stage, engine=loadable(stage.engine))
+    if isinstance(stage, JoinStage):
+        return replace(stage, side=tuple(cast(SideStage, all_loaded(s)) for s in stage.side))
     return stage
 
 
@@ -143,8 +124,8 @@ def narrowed(stage: Stage, bits: int) -> Stage:
     if isinstance(stage, ExpandStage):
         e1, e3 = (replace(e, weight_bits=min(bits, e.weight_bits)) for e in stage.engines)
         return replace(stage, expand1x1=e1, expand3x3=e3)
-    if isinstance(stage, AddStage) and stage.engine is not None:
-        return replace(stage, engine=replace(stage.engine, weight_bits=min(bits, stage.engine.weight_bits)))
+    if isinstance(stage, JoinStage):
+        return replace(stage, side=tuple(cast(SideStage, narrowed(s, bits)) for s in stage.side))
     return stage
 
 
@@ -163,7 +144,7 @@ def line_buffer_banks(engine: Engine) -> tuple[int, int]:
 
 
 def stage_in_lanes(stage: Stage) -> int:
-    """Channels a beat that `stage` takes in (an AddStage: of its main stream)."""
+    """Channels a beat that `stage` takes in (a join: of its main stream)."""
     if isinstance(stage, ConvStage):
         return stage.engine.fold.p_ic
     if isinstance(stage, ExpandStage):
@@ -177,11 +158,16 @@ def stage_out_lanes(stage: Stage) -> int:
         return stage.engine.fold.p_oc
     if isinstance(stage, ExpandStage):
         return stage.out_lanes
-    return stage.lanes if isinstance(stage, PoolStage | AddStage) else 1
+    return stage.lanes if isinstance(stage, PoolStage | JoinStage) else 1
 
 
-def bypass_label(stage: AddStage) -> str:
-    """What a bypass is called after: the module of its addition (fire3.add: fire3)."""
+def bypass_lanes(stage: JoinStage) -> int:
+    """Channels a beat of the FIFO of the bypass that ends in `stage`."""
+    return stage_in_lanes(stage.side[0]) if stage.side else stage.lanes
+
+
+def bypass_label(stage: JoinStage) -> str:
+    """What a bypass is called after: the module of its join (fire3.add: fire3)."""
     return _prefix(stage.node)
 
 
@@ -190,57 +176,58 @@ def _next_stage(qgraph: QuantGraph, tensor: str, readers: tuple[QNode, ...], ope
     if not readers:
         raise InputError(f"layer {tensor}: nothing reads its result and it is not the output {qgraph.output}")
     if len(readers) > 1:
-        return _expand(qgraph, tensor, readers)
+        return _expand(qgraph, readers)
     node = readers[0]
     op = node.op
-    source = qgraph[tensor]
-    if isinstance(op, QConv):
-        return ConvStage(node.name, node.name, make_engine(qgraph, node)), node.name, {node.name}
-    if isinstance(op, QMaxPool):
-        pool = PoolStage(node.name, node.name, node.name, source.shape, node.shape, op.kernel, op.stride, op.padding, source.fmt, 1)
-        return pool, node.name, {node.name}
     if isinstance(op, QGlobalSum):
+        source = qgraph[tensor]
         return GlobalSumStage(node.name, node.name, node.name, source.shape, source.fmt, node.fmt, 1), node.name, {node.name}
-    if isinstance(op, QAdd):
-        return _add(qgraph, node, op, tensor, opened)
-    raise InputError(
-        f"layer {node.name}: {type(op).__name__.removeprefix('Q')} has no stage in this machine; only a Concat of a Fire's two expand convolutions is supported"
-    )
+    if isinstance(op, QAdd | QConcat):
+        bypass = opened.get(node.name)
+        if bypass is None or bypass.operand == tensor:
+            raise no_join(node, tensor)
+        stage = _add(qgraph, node, op, tensor, bypass) if isinstance(op, QAdd) else _concat(qgraph, node, tensor, bypass)
+        return stage, node.name, {node.name, *bypass.nodes}
+    return simple_stage(qgraph, node), node.name, {node.name}
 
 
-def _add(qgraph: QuantGraph, node: QNode, op: QAdd, tensor: str, opened: dict[str, Bypass]) -> tuple[Stage, str, set[str]]:
-    bypass = opened.get(node.name)
-    if bypass is None or bypass.operand == tensor:
-        other = next((i for i in node.inputs if i != tensor), tensor)
-        raise InputError(
-            f"layer {node.name}: adds {tensor} and {other}; an addition must join the main branch with an earlier tensor of it, "
-            "as it is or through one convolution"
-        )
+def simple_stage(qgraph: QuantGraph, node: QNode) -> SideStage:
+    """The stage of a convolution or a max pool, what a bypass may hold. Raises InputError for any other node."""
+    op = node.op
+    if isinstance(op, QMaxPool):
+        source = qgraph[node.inputs[0]]
+        return PoolStage(node.name, node.name, node.name, source.shape, node.shape, op.kernel, op.stride, op.padding, source.fmt, 1)
+    return ConvStage(node.name, node.name, make_engine(qgraph, node))
+
+
+def _look_ahead(qgraph: QuantGraph, names: tuple[str, ...]) -> Beats:
+    """Pixels of the branching tensor that each output pixel of a chain of convolutions and pools needs, int64 (OH * OW,)."""
+    need: Beats | None = None
+    for name in reversed(names):
+        own = pixel_need(simple_stage(qgraph, qgraph[name]))
+        need = own if need is None else compose(own, need)
+    assert need is not None
+    return need
+
+
+def _add(qgraph: QuantGraph, node: QNode, op: QAdd, tensor: str, bypass: Bypass) -> AddStage:
     align = op.align if node.inputs[0] == tensor else (op.align[1], op.align[0])
-    engine = None if bypass.conv is None else make_engine(qgraph, qgraph[bypass.conv])
     main, other_fmt = qgraph[tensor], qgraph[bypass.operand].fmt
-    stage = AddStage(node.name, node.name, node.name, bypass.source, main.shape, main.fmt, other_fmt, node.fmt, align, op.shift, 1, engine)
-    return stage, node.name, {node.name, *([bypass.conv] if bypass.conv else [])}
+    side = tuple(simple_stage(qgraph, qgraph[name]) for name in bypass.nodes)
+    return AddStage(node.name, node.name, node.name, bypass.source, main.shape, main.fmt, other_fmt, node.fmt, align, op.shift, 1, side)
 
 
-def _expand(qgraph: QuantGraph, tensor: str, readers: tuple[QNode, ...]) -> tuple[Stage, str, set[str]]:
-    names = ", ".join(n.name for n in readers)
-    reject = InputError(
-        f"layer {tensor}: read by {names}; a tensor may be read twice only by a Fire's expand pair, "
-        "a 1x1 and a same-padded KxK convolution of stride 1, concatenated in this order, besides bypasses to additions further on"
-    )
-    joins = qgraph.consumers(readers[0].name)
-    if len(readers) != 2 or len(joins) != 1 or not isinstance(joins[0].op, QConcat):
-        raise reject
-    concat = joins[0]
-    if set(concat.inputs) != {n.name for n in readers} or len(concat.inputs) != 2 or any(qgraph.consumers(n.name) != (concat,) for n in readers):
-        raise reject
-    if not all(isinstance(n.op, QConv) for n in readers):
-        raise reject
+def _concat(qgraph: QuantGraph, node: QNode, tensor: str, bypass: Bypass) -> ConcatStage:
+    main, other = qgraph[tensor], qgraph[bypass.operand]
+    if not (main.fmt == other.fmt == node.fmt):
+        raise InputError(f"layer {node.name}: both operands must have the concat's format {node.fmt}, got {main.fmt} and {other.fmt}")
+    side = tuple(simple_stage(qgraph, qgraph[name]) for name in bypass.nodes)
+    return ConcatStage(node.name, node.name, node.name, bypass.source, main.shape, other.shape, node.fmt, node.inputs[0] == tensor, 1, side)
+
+
+def _expand(qgraph: QuantGraph, readers: tuple[QNode, ...]) -> tuple[Stage, str, set[str]]:
+    concat = qgraph.consumers(readers[0].name)[0]
     e1, e3 = (make_engine(qgraph, qgraph[name]) for name in concat.inputs)
-    half = e3.kernel // 2
-    if not e1.pixel_buffered or e3.kernel % 2 == 0 or e3.kernel == 1 or e3.stride != 1 or e3.padding != (half,) * 4:
-        raise reject
     if not (e1.out_fmt == e3.out_fmt == concat.fmt):
         raise InputError(f"layer {concat.name}: both expand branches must have the concat's format {concat.fmt}, got {e1.out_fmt} and {e3.out_fmt}")
     module = _prefix(concat.name)

@@ -13,7 +13,7 @@ from typing import Any
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware.cost import plan_dsp
 from fpga_squeeze.hardware.devices import Device
-from fpga_squeeze.hardware.plan import AddStage, ConvStage, ExpandStage, FoldPlan, PoolStage, Stage
+from fpga_squeeze.hardware.plan import ConvStage, ExpandStage, FoldPlan, JoinStage, PoolStage, Stage
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
 
@@ -126,7 +126,7 @@ def _behind(stage: Stage) -> int:
         return stage.expand3x3.cycles // stage.expand3x3.out_shape[1]
     if isinstance(stage, PoolStage):
         return stage.cycles // stage.in_shape[1]
-    if isinstance(stage, AddStage):
+    if isinstance(stage, JoinStage):
         return 0  # it sends a beat as soon as the main stream brings one; what the bypass lacks then is less than a pixel
     return stage.in_shape[0]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fpga_squeeze.emit.golden import read_frames
 from fpga_squeeze.errors import InputError
-from fpga_squeeze.hardware.plan import AddStage, ExpandStage, FoldPlan, GlobalSumStage, PoolStage, Stage
+from fpga_squeeze.hardware.plan import ExpandStage, FoldPlan, GlobalSumStage, JoinStage, PoolStage, Stage
 from fpga_squeeze.quantize.qgraph import QuantGraph
 from fpga_squeeze.simulate.fast import FastSimulator
 from fpga_squeeze.simulate.reference import run_reference
@@ -83,7 +83,7 @@ def stage_tensor(stage: Stage) -> str:
     """The QuantGraph node whose tensor leaves `stage`."""
     if isinstance(stage, ExpandStage):
         return stage.concat
-    if isinstance(stage, PoolStage | GlobalSumStage | AddStage):
+    if isinstance(stage, PoolStage | GlobalSumStage | JoinStage):
         return stage.node
     return stage.engine.node
 

@@ -5,9 +5,9 @@
 
 namespace tb {
 
-// Runs an addition on every frame: two golden tensors in, one golden tensor out.
+// Runs an addition or a concat on every frame: two golden tensors in, one golden tensor out.
 template <unsigned IN_LANES, unsigned BYPASS_LANES, unsigned OUT_LANES, typename IN, typename BYPASS, typename OUT>
-bool run_addition(const char* name, void (*stage)(hls::stream<IN>&, hls::stream<BYPASS>&, hls::stream<OUT>&), const std::string& data, const char* in_file,
+bool run_join(const char* name, void (*stage)(hls::stream<IN>&, hls::stream<BYPASS>&, hls::stream<OUT>&), const std::string& data, const char* in_file,
                   shape in_shape, const char* bypass_file, shape bypass_shape, const char* out_file, shape out_shape, unsigned frames) {
     const tensor input(data + "/" + in_file + ".bin", in_shape);
     const tensor bypassed(data + "/" + bypass_file + ".bin", bypass_shape);
