@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from hls_cases import NetBuilder
 from residual_nets import PAD, add
 
@@ -49,3 +51,42 @@ def chains(size: int = 12) -> QuantGraph:
 
 
 NETS = {"dense": dense, "pairs": pairs, "chains": chains}
+
+
+def random_dag(seed: int) -> QuantGraph:
+    """A random network of the supported form: blocks of a main branch and a bypass that meet in an addition or a concat, plain layers between them."""
+    draw = random.Random(seed)
+    net = NetBuilder(seed)
+    x = net.conv("stem", net.image(3, draw.randint(6, 10), draw.randint(6, 10)), draw.randint(2, 6), 3, padding=PAD)
+
+    def channels(name: str) -> int:
+        return int(net._node(name).shape[0])
+
+    def branch(name: str, source: str, layers: int, stride: int, out: int) -> str:
+        """`layers` convolutions or pools, the first of them with the stride, the last of them a convolution of `out` channels."""
+        for i in range(layers):
+            step = stride if i == 0 else 1
+            if i + 1 < layers and draw.random() < 0.3:
+                source = net.pool(f"{name}.pool{i}", source, 3, step, PAD)
+                continue
+            kernel = draw.choice([1, 3, 3, 5])
+            source = net.conv(f"{name}.conv{i}", source, out if i + 1 == layers else draw.randint(2, 6), kernel, step, (kernel // 2,) * 4)
+        return source
+
+    for block in range(draw.randint(1, 3)):
+        name = f"b{block}"
+        stride = draw.choice([1, 1, 2]) if min(net._node(x).shape[1:]) >= 6 else 1
+        kind, identity = draw.choice(["add", "cat"]), stride == 1 and draw.random() < 0.5
+        out = channels(x) if kind == "add" and identity else draw.randint(2, 7)
+        main = branch(f"{name}.m", x, draw.randint(1, 3), stride, out)
+        if identity:
+            side = x
+        elif kind == "cat" and draw.random() < 0.3:
+            side = net.pool(f"{name}.s", x, 3, stride, PAD)
+        else:
+            side = branch(f"{name}.s", x, draw.randint(1, 2), stride, out if kind == "add" else draw.randint(2, 7))
+        operands = (main, side) if draw.random() < 0.5 else (side, main)
+        x = add(net, f"{name}.add", *operands, (0, 0), 0) if kind == "add" else concat(net, f"{name}.cat", *operands)
+        if draw.random() < 0.5:
+            x = net.conv(f"{name}.next", x, draw.randint(2, 6), 3, padding=PAD)
+    return net.finish(net.conv("last", x, 3, 1))
