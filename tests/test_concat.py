@@ -29,6 +29,7 @@ from fpga_squeeze.hardware.legality import verify_plan
 from fpga_squeeze.hardware.memory import memory_rows
 from fpga_squeeze.hardware.plan import ConcatStage, FoldPlan, JoinStage
 from fpga_squeeze.hardware.search import device_limits, search
+from fpga_squeeze.hardware.structure import bypass_label
 from fpga_squeeze.inspect_stage import _nodes, _what
 from fpga_squeeze.quantize.qgraph import QuantGraph
 from fpga_squeeze.simulate.fast import FastSimulator
@@ -69,8 +70,9 @@ def test_folding_file_memory_and_cost_know_every_part(name: str) -> None:
     assert again == plan and again.bypasses == plan.bypasses
     assert emit_rtl(qgraph, plan) == emit_rtl(qgraph, again) and emit_hls(qgraph, plan) == emit_hls(qgraph, again)
     rows = {row.name: row for row in memory_rows(plan, qgraph)}
-    for bypass in plan.bypasses:
-        assert rows[f"{bypass.name.replace('_bypass', '')}.bypass.fifo"].depth == bypass.depth
+    for stage in plan.stages:
+        if isinstance(stage, JoinStage):
+            assert rows[f"{bypass_label(stage)}.bypass.fifo"].depth == plan.bypass_into(stage.name).depth
     for stage in plan.stages:
         if isinstance(stage, JoinStage) and stage.side:
             assert {f"{e.node}.weights" for e in stage.engines} <= set(rows)
@@ -79,7 +81,7 @@ def test_folding_file_memory_and_cost_know_every_part(name: str) -> None:
         assert _what(stage) and set(_nodes(stage)) <= set(qgraph.by_name)
     assert {n for s in plan.stages for n in _nodes(s)} == set(qgraph.by_name) - {"image"}
     if name == "chains":
-        assert rows["i1.pool.rows"].kind == "line_buffers" and rows["down.side.fifo"].kind == "fifos"
+        assert rows["i1.pool.rows"].kind == "line_buffers" and rows["down.cat.side.fifo"].kind == "fifos"
         body = json.loads(folding_to_json(plan))
         entry = next(s for s in body["stages"] if s["name"] == "i1.cat")
         assert [list(s) for s in entry["side"]] == [["name", "cycles", "lanes"], ["name", "cycles", "engine"]]

@@ -14,7 +14,7 @@ from fpga_squeeze.errors import InputError
 from fpga_squeeze.ir import Add, BatchNorm, Concat, Conv, GlobalAveragePool, Graph, GraphBuilder, Identity, Input, MaxPool, Op, Relu
 from fpga_squeeze.load.model import LoadOptions, load_model
 from fpga_squeeze.load.preprocess import Preprocess
-from fpga_squeeze.passes import fold_batchnorm, fold_preprocess, fuse_relu, lower, remove_identity
+from fpga_squeeze.passes import fold_batchnorm, fold_preprocess, fuse_relu, lower, remove_identity, split_concat
 from fpga_squeeze.simulate.float_model import FloatModel
 from fpga_squeeze.zoo.squeezenet import SqueezeNet
 
@@ -199,3 +199,46 @@ def test_whole_networks(tmp_path: Path, arch: str, choice: str | None, size: int
     got = FloatModel(lowered).run(torch.from_numpy(raw).float())
     assert float((got - expected).abs().max()) <= 1e-4 * float(expected.abs().max())
     assert lowered.macs == model.graph.macs
+
+
+# ---------------------------------------------------------------- split_concat
+
+
+def inception(order: tuple[int, ...]) -> Graph:
+    """Four branches of one tensor in one Concat, in `order`: 1x1, 3x3, 5x5, a pool with a 1x1 behind."""
+    b = GraphBuilder()
+    x = b.add("stem", conv(4, 3), (b.add("image", Input((3, 8, 8)), ()),))
+    branches = [b.add(f"k{k}", conv(k, 4, k, k // 2, seed=k), (x,)) for k in (1, 3, 5)]
+    branches.append(b.add("pooled", conv(2, 4, seed=9), (b.add("pool", MaxPool(3, 1, (1, 1, 1, 1)), (x,)),)))
+    return b.build(b.add("cat", Concat(), tuple(branches[i] for i in order)))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 0, 3, 1), (3, 1, 0, 2), (1, 0), (1, 2, 0)])
+def test_wide_concats_are_split_around_the_branch_that_comes_last_and_keep_their_channels(order: tuple[int, ...]) -> None:
+    graph = inception(order) if len(order) == 4 else chain_of(order)
+    split = split_concat(graph)
+    assert all(len(n.inputs) == 2 for n in split.nodes if isinstance(n.op, Concat)) and split.output == "cat"
+    values = torch.from_numpy(pixels()).float()
+    assert torch.equal(FloatModel(split).run(values), FloatModel(graph).run(values))
+    if len(order) == 4:
+        assert [n.name for n in split.nodes if isinstance(n.op, Concat)] == ["cat.join1", "cat.join2", "cat"]
+        assert "k5" in split["cat.join1"].inputs, "the 5x5 convolution looks two rows ahead"
+    else:
+        assert len(order) > 2 or split is graph
+
+
+def chain_of(order: tuple[int, ...]) -> Graph:
+    """A dense chain: each layer's input and results, in `order`, in one Concat; other layers read them too."""
+    b = GraphBuilder()
+    x = [b.add("stem", conv(2, 3), (b.add("image", Input((3, 8, 8)), ()),))]
+    for i in range(max(order)):
+        x.append(b.add(f"layer{i}", conv(2, 2, 3, 1, seed=i), (x[-1],)))
+    return b.build(b.add("cat", Concat(), tuple(x[i] for i in order)))
+
+
+def test_names_of_split_concats_do_not_meet_those_of_layers() -> None:
+    b = GraphBuilder()
+    x = b.add("cat.join1", conv(2, 3), (b.add("image", Input((3, 8, 8)), ()),))
+    y = b.add("a", conv(2, 2, 3, 1), (x,))
+    split = split_concat(b.build(b.add("cat", Concat(), (x, y, b.add("b", conv(2, 2, 3, 1), (y,))))))
+    assert [n.name for n in split.nodes if isinstance(n.op, Concat)] == ["cat.join1_", "cat"]

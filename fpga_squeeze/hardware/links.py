@@ -33,7 +33,7 @@ def assemble(qgraph: QuantGraph, skeleton: Skeleton, stages: tuple[Stage, ...], 
 
 
 def _bypasses(qgraph: QuantGraph, plan: FoldPlan) -> tuple[Link, ...]:
-    """A link into every join, named after its module (fire3.add: fire3_bypass), from the stage that makes the tensor."""
+    """A link into every join, named after its module (fire3.add: fire3_bypass) or its concat (d1.cat: d1_cat_bypass), from the stage that makes the tensor."""
     stages = [s for s in plan.stages if isinstance(s, JoinStage)]
     taken = tuple(link.name for link in plan.links)
     names = _link_names((*taken, *(f"{bypass_label(s)}.bypass" for s in stages)))[len(taken) :]

@@ -167,8 +167,8 @@ def bypass_lanes(stage: JoinStage) -> int:
 
 
 def bypass_label(stage: JoinStage) -> str:
-    """What a bypass is called after: the module of its join (fire3.add: fire3)."""
-    return _prefix(stage.node)
+    """What a bypass is called after: the module of its addition (fire3.add: fire3), or its concat, of which a module may have several."""
+    return stage.node if isinstance(stage, ConcatStage) else _prefix(stage.node)
 
 
 def _next_stage(qgraph: QuantGraph, tensor: str, readers: tuple[QNode, ...], opened: dict[str, Bypass]) -> tuple[Stage, str, set[str]]:

@@ -9,6 +9,7 @@ from fpga_squeeze.passes.fold_batchnorm import fold_batchnorm
 from fpga_squeeze.passes.fold_preprocess import fold_preprocess
 from fpga_squeeze.passes.fuse_relu import fuse_relu
 from fpga_squeeze.passes.remove_identity import remove_identity
+from fpga_squeeze.passes.split_concat import split_concat
 
 _CANONICAL = (Input, Conv, MaxPool, Concat, Add, GlobalAveragePool)
 
@@ -19,7 +20,7 @@ def lower(graph: Graph, preprocess: Preprocess) -> Graph:
     Raises InputError naming the layer for whatever cannot be brought there.
     """
     verify(graph)
-    for a_pass in (remove_identity, fold_batchnorm, fuse_relu):
+    for a_pass in (remove_identity, fold_batchnorm, fuse_relu, split_concat):
         graph = a_pass(graph)
     graph = fold_preprocess(graph, preprocess)
     for n in graph.nodes:
@@ -28,4 +29,4 @@ def lower(graph: Graph, preprocess: Preprocess) -> Graph:
     return graph
 
 
-__all__ = ["fold_batchnorm", "fold_preprocess", "fuse_relu", "lower", "remove_identity"]
+__all__ = ["fold_batchnorm", "fold_preprocess", "fuse_relu", "lower", "remove_identity", "split_concat"]
