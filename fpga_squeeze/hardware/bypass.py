@@ -13,7 +13,7 @@ from math import ceil
 import numpy as np
 
 from fpga_squeeze.hardware.need import Beats, compose, converter_need, converter_takes, main_need, side_beats, side_need, stage_need
-from fpga_squeeze.hardware.plan import ConcatStage, ConvStage, Engine, FoldPlan, JoinStage, Link, PoolStage
+from fpga_squeeze.hardware.plan import AddStage, ConcatStage, ConvStage, Engine, FoldPlan, JoinStage, Link
 from fpga_squeeze.hardware.schedule import FRAMES, pixel_need, pixel_times
 
 MOST_FRAMES = 96
@@ -96,38 +96,41 @@ def full_rate_depth(plan: FoldPlan, bypass: Link) -> int:
 def side_fifo_depth(plan: FoldPlan, bypass: Link) -> int:
     """Depth of the FIFO between the last stage on the bypass and the join, in the join's beats; 0 where none is needed.
 
-    A pool lets its results go in bursts and takes whole rows in between, while the main branch comes evenly. So behind a pool wait, at most and at least,
-    the pixels that the join takes while the pool takes rows. A line buffer behind the pool is as good a place, and a convolution alone needs none.
+    What is on the bypass works at its own pace: a pool takes whole rows in and then lets a row go at once, a convolution takes the same time for each pixel.
+    The main branch comes unevenly: nothing at a frame's start, the last rows at once. Here wait, at most and at least, the pixels that must have been made
+    while nothing was joined for the bypass not to hold the join up. Only an addition with a convolution alone has no such FIFO (fsq_conv_adder.sv).
     """
     stage = _join(plan, bypass)
-    last = len(stage.side)
-    while last and not (isinstance(own := stage.side[last - 1], ConvStage) and not own.engine.pixel_buffered):
-        last -= 1
-    tail = stage.side[last:]
-    work = np.zeros(0)
-    used = np.arange(1, stage.in_shape[1] * stage.in_shape[2] + 1, dtype=np.int64)
-    for own in reversed(tail):
-        if isinstance(own, PoolStage):
-            folds = ceil(own.in_shape[0] / own.lanes)
-            total = own.in_shape[1] * own.in_shape[2] * folds
-            need = stage_need(own, rtl=True)[used * folds - 1]
-            # From result to result: the input beats between them, at least the result's own; a frame's first one also waits for the rest of the frame before.
-            taken = np.maximum(np.diff(need, prepend=need[-1] - total), folds)
-            work = np.maximum(work, taken) if work.size else taken.astype(np.float64)
-        used = compose(pixel_need(own), used)
-    if not work.size:
+    if not stage.side or (isinstance(stage, AddStage) and len(stage.side) == 1 and isinstance(stage.side[0], ConvStage)):
         return 0
+    pixels = stage.in_shape[1] * stage.in_shape[2]
+    used = np.arange(1, pixels + 1, dtype=np.int64)
+    work = np.zeros(pixels)
+    buffered = False
+    for own in reversed(stage.side):
+        if isinstance(own, ConvStage):
+            # The slowest sets the pace.
+            work = np.maximum(work, own.cycles / pixels)
+            buffered = buffered or not own.engine.pixel_buffered
+        elif not buffered:
+            # From result to result: the input beats between them, at least the result's own; a frame's first one also waits for the rest of the frame before.
+            # A line buffer behind a pool evens this out.
+            folds = ceil(own.in_shape[0] / own.lanes)
+            need = stage_need(own, rtl=True)[used * folds - 1]
+            taken = np.diff(need, prepend=need[-1] - own.in_shape[1] * own.in_shape[2] * folds)
+            work = np.maximum(work, np.maximum(taken, folds))
+        used = compose(pixel_need(own), used)
     end = next(i for i, s in enumerate(plan.stages) if s.name == bypass.consumer)
     times = pixel_times(plan.stages, plan.links, plan.interval_cycles, FRAMES)[end]
     done = np.cumsum(np.tile(work, FRAMES))
 
-    def late(pixels: int) -> float:
-        """Most cycles by which a result comes after the main branch's, when `pixels` results have room ahead of the join."""
-        freed = np.concatenate([np.full(pixels, -np.inf), times[:-pixels]])[: len(times)]
+    def late(room: int) -> float:
+        """Most cycles by which a result comes after the main branch's, when `room` results may wait in front of the join."""
+        freed = np.concatenate([np.full(room, -np.inf), times[:-room]])
         ready = done + np.maximum.accumulate(freed - done)
-        return float((ready - times)[len(work) :].max())
+        return float((ready - times)[pixels:].max())
 
-    low, high = 1, len(work)
+    low, high = 1, pixels
     allowed = max(0.0, late(high))
     while low < high:
         middle = (low + high) // 2
@@ -158,7 +161,7 @@ def _left_fifo(stage: JoinStage, taken: Beats, *, rtl: bool) -> Beats:
         # The unit spends all its credits, takes what needs none, and one beat waits in the buffer's register.
         e = only.engine
         folds = e.ic_folds * e.k_folds
-        read = (_engine_beats_out(stage, e, taken) + mvu_depth(e)) * folds + folds
+        read = (_engine_beats_out(stage, e, taken + stage.side_depth) + mvu_depth(e)) * folds + folds
         return _buffer_takes(e, read // (e.oc_folds * folds))
     need = np.concatenate([np.zeros(1, dtype=np.int64), side_need(stage, rtl=rtl)])
     return need[taken]
@@ -180,7 +183,7 @@ def _buffer_takes(e: Engine, done: Beats) -> Beats:
 def _engine_beats_out(stage: JoinStage, e: Engine, taken: Beats) -> Beats:
     """Beats that the engine's converter to the join's lanes has taken when `taken` have left it and the next one may not."""
     channels, height, width = stage.side_shape
-    wanted = np.arange(1, (height * width + 4) * e.oc_folds + 4, dtype=np.int64)
+    wanted = np.arange(1, (height * width + 4 + stage.side_depth) * e.oc_folds + 4, dtype=np.int64)
     gone = converter_takes(channels, e.fold.p_oc, stage.lanes, wanted)
     return np.asarray(np.searchsorted(gone, taken, side="right"), dtype=np.int64)
 

@@ -140,11 +140,11 @@ def least_sides(stage: JoinStage, target: int) -> list[list[SideStage]]:
     One pixel at a time: a group would wait for pixels that the main branch does not need yet (hardware/bypass.py).
     """
     found: list[list[SideStage]] = []
-    for own in stage.side:
+    for i, own in enumerate(stage.side):
         if isinstance(own, PoolStage):
             found.append([s for s in streamed(own, target) if isinstance(s, PoolStage)])
             continue
-        folds = list(engine_folds(own.engine, target, (1,)))
+        folds = _side_folds(stage, i, target)
         least = min((f.multipliers for f in folds), default=0)
         found.append([replace(own, engine=replace(own.engine, fold=f)) for f in folds if f.multipliers == least])
     return found
@@ -165,18 +165,28 @@ def choices(stage: Stage, target: int, space: Space, in_lanes: int | None = None
     return tuple(_choice(s, stage_resources(s, space.device)) for s in forms)
 
 
+def _side_folds(stage: JoinStage, index: int, target: int) -> list[EngineFold]:
+    """Folds of the convolution at `index` on the bypass. Behind a pool a 1x1 one, which holds two pixels and no rows, works in STREAM_SHARE of the target where
+    it can: it stands while the pool takes rows, and must catch up."""
+    own = stage.side[index]
+    assert isinstance(own, ConvStage)
+    hurried = own.engine.pixel_buffered and any(isinstance(s, PoolStage) for s in stage.side[:index])
+    folds = list(engine_folds(own.engine, int(target * STREAM_SHARE), (1,))) if hurried else []
+    return folds or list(engine_folds(own.engine, target, (1,)))
+
+
 def _side_choices(stage: JoinStage, target: int, space: Space) -> list[tuple[SideStage, ...]]:
     """Forms of all that is on a bypass, dominated ones left out; one pixel at a time, as in `least_sides`."""
     found: list[tuple[tuple[SideStage, ...], Resources, int]] = [((), Resources(), 0)]
-    for own in stage.side:
+    for i, own in enumerate(stage.side):
         forms: list[tuple[SideStage, Resources, int]]
         if isinstance(own, PoolStage):
             forms = [(s, stage_resources(s, space.device), 0) for s in streamed(own, target) if isinstance(s, PoolStage)]
         else:
-            built = _engine_choices(own.engine, engine_folds(own.engine, target, (1,)), space)
+            built = _engine_choices(own.engine, _side_folds(stage, i, target), space)
             forms = [(replace(own, engine=e), r, e.fold.multipliers) for e, r in built]
         longer = [((*before, s), taken + r, many + m) for before, taken, many in found for s, r, m in forms]
-        found = [longer[i] for i in _front([(r, m) for _, r, m in longer])] if len(stage.side) > 1 else longer
+        found = [longer[n] for n in _front([(r, m) for _, r, m in longer])] if len(stage.side) > 1 else longer
     return [side for side, _, _ in found]
 
 

@@ -26,13 +26,14 @@ def assemble(qgraph: QuantGraph, skeleton: Skeleton, stages: tuple[Stage, ...], 
         ends = (producer.name if producer else "s_axis", consumer.name if consumer else "m_axis")
         links.append(Link(name, *ends, tensor.name, tensor.shape, tensor.fmt, in_lanes, out_lanes, link_depth(producer, consumer, tensor.shape, out_lanes)))
     plan = FoldPlan(stages, tuple(links), clock_mhz, target_cycles)
-    plan = replace(plan, bypasses=_bypasses(qgraph, plan))
-    plan = replace(plan, stages=tuple(_with_side_depth(plan, s) for s in plan.stages))
+    bypasses = _bypasses(plan)
+    plan = replace(plan, stages=tuple(_with_side_depth(plan, s, bypasses) for s in plan.stages))
+    plan = replace(plan, bypasses=tuple(replace(b, depth=hls_bypass_depth(plan, b)) for b in bypasses))
     verify_plan(plan, qgraph)
     return plan
 
 
-def _bypasses(qgraph: QuantGraph, plan: FoldPlan) -> tuple[Link, ...]:
+def _bypasses(plan: FoldPlan) -> tuple[Link, ...]:
     """A link into every join, named after its module (fire3.add: fire3_bypass) or its concat (d1.cat: d1_cat_bypass), from the stage that makes the tensor."""
     stages = [s for s in plan.stages if isinstance(s, JoinStage)]
     taken = tuple(link.name for link in plan.links)
@@ -41,14 +42,14 @@ def _bypasses(qgraph: QuantGraph, plan: FoldPlan) -> tuple[Link, ...]:
     for stage, name in zip(stages, names, strict=True):
         origin = next(link for link in plan.links if link.tensor == stage.bypass)
         link = Link(name, origin.producer, stage.name, origin.tensor, origin.shape, origin.fmt, origin.in_lanes, bypass_lanes(stage), 1)
-        found.append(replace(link, depth=hls_bypass_depth(plan, link)))
+        found.append(link)
     return tuple(found)
 
 
-def _with_side_depth(plan: FoldPlan, stage: Stage) -> Stage:
+def _with_side_depth(plan: FoldPlan, stage: Stage, bypasses: tuple[Link, ...]) -> Stage:
     if not isinstance(stage, JoinStage):
         return stage
-    depth = side_fifo_depth(plan, plan.bypass_into(stage.name))
+    depth = side_fifo_depth(plan, next(b for b in bypasses if b.consumer == stage.name))
     return stage if stage.side_depth == depth else replace(stage, side_depth=depth)
 
 
