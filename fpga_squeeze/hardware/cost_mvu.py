@@ -107,11 +107,16 @@ def pair_shape(lanes: int, product: int, shift: int) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=CACHE)
-def requantize_resources(acc_bits: int, shift_min: int, shift_max: int, out_bits: int, out_signed: bool, fabric: Fabric) -> tuple[int, int]:
-    """(LUT, FF) of fsq_requantize: two shifters over the bits above the constant part of the shift, the rounding adder, the clamp."""
+def requantize_resources(
+    acc_bits: int, shift_min: int, shift_max: int, out_bits: int, out_signed: bool, fabric: Fabric, constant: bool = False
+) -> tuple[int, int]:
+    """(LUT, FF) of fsq_requantize: two shifters over the bits above the constant part of the shift, the rounding adder, the clamp.
+
+    `constant`: a result has one shift for ever, and the shifters are wiring.
+    """
     before, base = max(0, -shift_min), max(0, shift_min)
     kept = max(acc_bits + before, base + shift_max - shift_min + 1) + 1 - base
-    spread = bits_for(shift_max - shift_min + 1)
+    spread = 0 if constant else bits_for(shift_max - shift_min + 1)
     control = _REQUANTIZE_CONTROL.get(spread, 90) + (min(base, 10) if spread else 0) + (6 if out_signed else 0) + max(0, out_bits - 8)
     return kept + logic((max(1, spread) - 1) * kept + control, fabric), 2 * kept + out_bits + spread
 
@@ -180,8 +185,10 @@ def mvu_resources(e: Engine, device: Device | None) -> Resources:
     lanes, results = fold.p_ic * fold.p_k, fold.p_oc * fold.p_px
     folds = e.ic_folds * e.k_folds
     lut, ff, levels = _products(e, lanes, fabric)
-    requantize = requantize_resources(e.acc_bits, e.shift_min, e.shift_max, e.out_fmt.bits, e.out_fmt.signed, fabric)
-    lut += results * (requantize[0] + e.acc_bits * (2 if folds > 1 else 1))
+    # All output channels at once: each result has its own bias and shift, constants unless they are loaded. A constant bias joins the adder's LUT.
+    constant = e.oc_folds == 1 and not e.loaded
+    requantize = requantize_resources(e.acc_bits, e.shift_min, e.shift_max, e.out_fmt.bits, e.out_fmt.signed, fabric, constant)
+    lut += results * (requantize[0] + e.acc_bits * (2 if folds > 1 and not constant else 1))
     ff += results * (requantize[1] + e.acc_bits)
     ff += 2 * lanes * fold.p_px * e.in_fmt.bits
     sum_stage = 3 + levels
