@@ -46,6 +46,7 @@ class ExportOptions(TypedDict, total=False):
     weight_bits: int
     act_bits: int
     layer_bits: Mapping[str, int] | tuple[tuple[str, int], ...]
+    weight_budget: str
     budget: str
     device: str
     target_fps: float

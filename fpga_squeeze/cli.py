@@ -48,6 +48,11 @@ def export(
     weight_bits: Annotated[int | None, typer.Option(metavar="N", help="Weight bits, 2 to 16. [default: 8]")] = None,
     act_bits: Annotated[int | None, typer.Option(metavar="N", help="Activation bits, 4 to 16. [default: 8]")] = None,
     layer_bits: Annotated[list[str] | None, typer.Option(metavar="NAME=N", help="Weight bits of one layer; may be repeated.")] = None,
+    weight_budget: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Bytes that all weights may take, such as 620kB: each layer's width, 2 bits to --weight-bits, is chosen by "
+                     "measurement; --layer-bits fixes layers."),
+    ] = None,
     budget: Annotated[str | None, typer.Option(metavar="SIZE", help="On-chip memory for everything, such as 10MB or 620kB. [default: 10MB]")] = None,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="Part or board that must hold it; see `fpga-squeeze devices`.")] = None,
     target_fps: Annotated[
@@ -80,7 +85,7 @@ def export(
     base = load_config(config) if config else ExportConfig()
     options = base.updated(
         arch=arch, input_size=input_size, ceil_mode=ceil_mode, conv10_padding=conv10_padding, preprocess=preprocess,
-        weight_bits=weight_bits, act_bits=act_bits, layer_bits=parse_layer_bits(layer_bits) or None, budget=budget,
+        weight_bits=weight_bits, act_bits=act_bits, layer_bits=parse_layer_bits(layer_bits) or None, weight_budget=weight_budget, budget=budget,
         device=device, target_fps=target_fps, clock_mhz=clock_mhz, golden_frames=golden_frames, top=top, rtl_top_k=rtl_top_k,
         max_dsp=max_dsp, utilisation=utilisation, weights=weights, folding=str(folding) if folding else None,
         onnx_dialect=onnx_dialect,

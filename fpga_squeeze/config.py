@@ -23,6 +23,7 @@ class ExportConfig:
     """What `export` can be told, apart from the model, the calibration images and the output folder.
 
     None means "as the architecture implies"; the export prints what was assumed. `budget` is a size such as "10MB" (10,000,000 bytes).
+    `weight_budget`, a size too, lets the export choose every layer's width: `weight_bits` is then the widest, `layer_bits` are given (quantize/mixed.py).
     `target_fps`, `max_dsp`, `utilisation` and `weights` steer the folding search (hardware/search.py); `folding` is a folding.json that replaces it.
     `rtl_top_k` above 0 lets the RTL send the best classes only, as {class index, sum} beats. `onnx_dialect` "qonnx" adds the QONNX form.
     """
@@ -35,6 +36,7 @@ class ExportConfig:
     weight_bits: int = 8
     act_bits: int = 8
     layer_bits: tuple[tuple[str, int], ...] = ()
+    weight_budget: str | None = None
     budget: str = "10MB"
     device: str | None = None
     target_fps: float | None = None

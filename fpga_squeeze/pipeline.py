@@ -18,7 +18,7 @@ from fpga_squeeze.emit.board_context import PictureSize
 from fpga_squeeze.emit.board_table import board_of_device, for_zynq
 from fpga_squeeze.emit.hls_context import HlsOptions
 from fpga_squeeze.emit.rtl_context import RtlOptions
-from fpga_squeeze.errors import InputError
+from fpga_squeeze.errors import CheckFailedError, InputError
 from fpga_squeeze.hardware import devices, folding
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.goal import Found, Goal
@@ -31,6 +31,7 @@ from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
 from fpga_squeeze.load.preprocess import Preprocess
 from fpga_squeeze.quantize import store
 from fpga_squeeze.quantize.calibrate import calibrate
+from fpga_squeeze.quantize.mixed import WidthOptions, Widths, WidthSearch, check_feasible, check_names, search_widths, weight_counts
 from fpga_squeeze.quantize.prescribed import quantize_prescribed
 from fpga_squeeze.quantize.ptq import QuantOptions, quantize
 from fpga_squeeze.quantize.qgraph import QAdd, QConv, QuantGraph
@@ -56,6 +57,8 @@ RANDOM_IMAGES = 16
 SQNR_IMAGES = 8
 EXPORT_SAMPLES = 4
 CALIBRATION_LIMIT = 500
+WIDTH_ROUNDS = 6
+"""How often widths are chosen again because the weights, as they lie in the memories of the folded machine, take more than --weight-budget."""
 
 
 def no_progress(step: str, done: int, total: int) -> None:
@@ -75,6 +78,7 @@ class ExportResult:
     images: ImageSet
     files: int
     out: Path
+    widths: Widths | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +86,7 @@ class Quantized:
     """A trained model in fixed point: `graph` is the float network it stands for, `images` what it was calibrated on.
 
     `stats`: of the float tensors over those images by node name; empty where the formats were not chosen by calibration.
+    `search` and `widths`: with a weight budget, what was measured and what was chosen.
     """
 
     loaded: LoadedModel
@@ -89,6 +94,8 @@ class Quantized:
     qgraph: QuantGraph
     images: ImageSet
     stats: dict[str, TensorStats] = field(default_factory=dict)
+    search: WidthSearch | None = None
+    widths: Widths | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,11 +128,9 @@ def export(
     writer.check_writable(out, force)
 
     quantized = quantize_model(model, calibration, config, progress)
-    loaded, graph, qgraph, images = quantized.loaded, quantized.graph, quantized.qgraph, quantized.images
-
     progress("fold", 0, 0)
-    found = choose_plan(qgraph, config, device)
-    plan = found.plan
+    quantized, found = fold_model(quantized, config, device)
+    loaded, graph, qgraph, images, plan = quantized.loaded, quantized.graph, quantized.qgraph, quantized.images, found.plan
     budget = budget_report.memory_budget(plan, qgraph, budget_bytes, device)
     budget_report.check_budget(budget, plan, qgraph)
     performance = performance_report.performance(plan, qgraph, device, found.bound_cycles)
@@ -138,7 +143,7 @@ def export(
 
     progress("emit", 0, 0)
     files: dict[str, bytes] = {}
-    files.update(_model_files(graph, qgraph, plan, loaded, config))
+    files.update(_model_files(quantized, plan, config))
     files.update(golden.golden_files(qgraph, plan, frames, traces))
     files.update(hls.emit_hls(qgraph, plan, hls_options(config, device)))
     files.update(rtl.emit_rtl(qgraph, plan, rtl_options(config, device)))
@@ -151,12 +156,14 @@ def export(
     files["report/performance.json"] = _json(performance.to_json())
     files["report/resources.json"] = _json(resources.to_json())
     files["report/layers.json"] = _json({"images": min(SQNR_IMAGES, len(images.pixels)), "layers": [row.to_json() for row in sqnr]})
+    if quantized.widths is not None:
+        files["report/widths.json"] = _json(quantized.widths.to_json())
     options = _manifest_options(model, loaded, images, config)
     progress("report", 0, 0)
     files.update(_page_files(quantized, plan))
     files[html.PAGE] = html.render(html.from_files(files), options)
     writer.write_project(out, files, options, force)
-    return ExportResult(loaded, qgraph, plan, budget, performance, resources, images, len(files) + 1, out)
+    return ExportResult(loaded, qgraph, plan, budget, performance, resources, images, len(files) + 1, out, quantized.widths)
 
 
 def quantize_model(model: Path, calibration: Calibration | None, config: ExportConfig, progress: Progress = no_progress) -> Quantized:
@@ -172,6 +179,7 @@ def quantize_model(model: Path, calibration: Calibration | None, config: ExportC
     if loaded.prescribed is None and calibration is None:
         raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
     images = _calibration_images(RANDOM if calibration is None else calibration, loaded.preprocess, progress)
+    widths = _width_options(graph, config) if config.weight_budget is not None and loaded.prescribed is None else None
     if loaded.prescribed is not None:
         qgraph = quantize_prescribed(graph, loaded.prescribed)
         _check_widths(model, config, qgraph)
@@ -180,10 +188,55 @@ def quantize_model(model: Path, calibration: Calibration | None, config: ExportC
     # Caps fall on the largest integer of their tensors, so the scales depend on the width.
     act_bits = config.act_bits if has_caps(graph) else 8
     calibrated = calibrate(graph, images.pixels, progress=lambda done, total: progress("calibrate", done, total), act_bits=act_bits)
+    if widths is not None:
+        search = search_widths(graph, calibrated, widths, progress=lambda done, total: progress("measure widths", done, total))
+        progress("quantize", 0, 0)
+        chosen = search.choose(_weight_budget(config))
+        return Quantized(loaded, calibrated.graph, search.quantize(chosen), images, calibrated.stats, search, chosen)
     progress("quantize", 0, 0)
     # The same function with equalized channels: what the fixed-point tensors are compared with.
     graph = calibrated.graph
     return Quantized(loaded, graph, quantize(graph, calibrated, QuantOptions(config.weight_bits, config.act_bits, config.layer_bits)), images, calibrated.stats)
+
+
+def _weight_budget(config: ExportConfig) -> int:
+    assert config.weight_budget is not None
+    return budget_report.parse_size(config.weight_budget, "--weight-budget")
+
+
+def _width_options(graph: Graph, config: ExportConfig) -> WidthOptions:
+    """What may be chosen. Refuses, before anything is measured, unknown layers and a budget that not even the smallest widths keep."""
+    options = WidthOptions(config.act_bits, config.weight_bits, config.layer_bits)
+    check_names(graph, options)
+    check_feasible(weight_counts(graph), options, _weight_budget(config))
+    return options
+
+
+def fold_model(quantized: Quantized, config: ExportConfig, device: Device | None) -> tuple[Quantized, Found]:
+    """The plan of `choose_plan`. With a weight budget, widths are chosen again until the weights keep it as they lie in the machine's memories, the
+    padding of its folds included.
+
+    Raises:
+        InputError, CheckFailedError: as `choose_plan`. CheckFailedError: no widths were found that keep the budget on a machine.
+    """
+    found = choose_plan(quantized.qgraph, config, device)
+    if quantized.search is None:
+        return quantized, found
+    limit = _weight_budget(config)
+    stored: dict[str, int] = {}
+    for _ in range(WIDTH_ROUNDS):
+        engines = [e for stage in found.plan.stages for e in stage.engines]
+        taken = sum(e.weight_depth * e.weight_word_bits for e in engines)
+        if taken <= 8 * limit:
+            return quantized, found
+        # Never fewer than seen before: widths and folds cannot chase each other in circles.
+        stored = {e.node: max(stored.get(e.node, 0), e.weight_depth * e.fold.weight_lanes) for e in engines}
+        chosen = quantized.search.choose(limit, stored)
+        quantized = replace(quantized, qgraph=quantized.search.quantize(chosen), widths=chosen)
+        found = choose_plan(quantized.qgraph, config, device)
+    raise CheckFailedError(
+        f"--weight-budget: the folds of this machine pad the weights to {-(-taken // 8):,} bytes, {limit:,} are allowed; give a lower --target-fps"
+    )
 
 
 def _checked(loaded: LoadedModel, images: ImageSet, progress: Progress, qgraph: QuantGraph | None = None) -> LoadedModel:
@@ -209,7 +262,7 @@ def _widths(qgraph: QuantGraph) -> dict[str, Any]:
 def _check_widths(model: Path, config: ExportConfig, qgraph: QuantGraph) -> None:
     """Options that ask for other widths than the model brings along are not ignored."""
     default = ExportConfig()
-    for key, own in _widths(qgraph).items():
+    for key, own in {**_widths(qgraph), "weight_budget": None}.items():
         if getattr(config, key) not in (own, getattr(default, key)):
             option = f"--{key.replace('_', '-')}"
             raise InputError(f"{option}: {model.name} brings its number formats along, which are taken as they are; leave the option out")
@@ -301,13 +354,16 @@ def _calibration_images(calibration: Calibration, preprocess: Preprocess, progre
     return load_files(files, preprocess, progress=lambda done, total: progress("read images", done, total))
 
 
-def _model_files(graph: Graph, qgraph: QuantGraph, plan: FoldPlan, loaded: LoadedModel, config: ExportConfig) -> dict[str, bytes]:
+def _model_files(quantized: Quantized, plan: FoldPlan, config: ExportConfig) -> dict[str, bytes]:
+    graph, qgraph, loaded = quantized.graph, quantized.qgraph, quantized.loaded
     files = {f"model/{name}": content for name, content in {**store.to_files(qgraph), **store.float_to_files(graph)}.items()}
     files["model/folding.json"] = folding.folding_to_json(plan).encode()
     files["model/preprocess.json"] = loaded.preprocess.to_json().encode()
     own = "folding.json" if config.folding else None
     if loaded.prescribed is not None:
         config = replace(config, **_widths(qgraph))
+    if quantized.widths is not None:  # the widths stand for the search: the same machine again without measuring
+        config = replace(config, **{**_widths(qgraph), "act_bits": config.act_bits, "weight_budget": None})
     resolved = replace(config, arch=loaded.arch, input_size=loaded.preprocess.size, preprocess="preprocess.json", folding=own)
     files["model/build.toml"] = resolved.to_toml().encode()
     return files
@@ -329,6 +385,9 @@ def _page_files(quantized: Quantized, plan: FoldPlan) -> dict[str, bytes]:
 def _manifest_options(model: Path, loaded: LoadedModel, images: ImageSet, config: ExportConfig) -> dict[str, object]:
     """Digests rather than paths: the same input gives the same manifest wherever it lies."""
     text = Path(config.folding).read_bytes() if config.folding else b""
+    stated = vars(replace(config, preprocess=loaded.preprocess.name, arch=loaded.arch, folding=writer.digest(text) if text else None))
+    if config.weight_budget is None:
+        del stated["weight_budget"]
     return {
         "model": model.name,
         "model_sha256": writer.digest(model.read_bytes()),
@@ -336,7 +395,7 @@ def _manifest_options(model: Path, loaded: LoadedModel, images: ImageSet, config
         "calibration_sha256": writer.digest(np.ascontiguousarray(images.pixels).tobytes()),
         "classes": loaded.classes,
         "assumptions": list(loaded.assumptions),
-        "config": vars(replace(config, preprocess=loaded.preprocess.name, arch=loaded.arch, folding=writer.digest(text) if text else None)),
+        "config": stated,
     }
 
 

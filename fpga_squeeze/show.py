@@ -13,6 +13,7 @@ from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.hardware.devices import load_devices
 from fpga_squeeze.hardware.fabric import NAMES
 from fpga_squeeze.pipeline import ExportResult
+from fpga_squeeze.quantize.mixed import Widths
 from fpga_squeeze.report.whatif import WhatIf
 from fpga_squeeze.synth.show import summary as synthesis_line
 from fpga_squeeze.terminal import bytes_text, console, table
@@ -39,6 +40,7 @@ def export_json(result: ExportResult) -> dict[str, object]:
         "performance": result.performance.to_json(),
         "resources": result.resources.to_json(),
         "files": result.files,
+        "weight_budget": result.widths.to_json() if result.widths else None,
     }
 
 
@@ -55,6 +57,8 @@ def export_text(result: ExportResult) -> None:
         out.print("Number formats: as the model brings them along.")
     else:
         out.print(f"Calibrated on {result.images.pixels.shape[0]} images{skipped}.")
+    if result.widths is not None:
+        widths_table(result.widths)
     budget = result.budget
     kinds = ", ".join(f"{kind.replace('_', ' ')} {bytes_text(count)}" for kind, count in budget.by_kind.items())
     share = 100 * budget.total_bytes / budget.budget_bytes
@@ -76,6 +80,20 @@ def export_text(result: ExportResult) -> None:
     out.print(f"Wrote {result.files} files to {result.out}; look at {result.out / 'report/memory_budget.md'} and {result.out / 'hls'}.")
     out.print(f"Open {result.out / 'report/report.html'} in a browser for all of it on one page.")
     out.print(f"Next: fpga-squeeze verify {result.out}")
+
+
+def widths_table(widths: Widths) -> None:
+    """The width chosen for every layer, what it takes and what it does to the answer."""
+    out = console()
+    rows = [
+        (row.name, row.bits, "given" if row.given else "", f"{row.weights:,}", f"{-(-row.weights * row.bits // 8):,}",
+         "" if row.divergence is None else f"{row.divergence:.2g}")
+        for row in widths.layers
+    ]  # fmt: skip
+    heads = ("layer", "bits", "", "weights", "bytes", "nats")
+    out.print(table("Width of every layer, and the divergence that it alone causes", heads, rows, right=(1, 3, 4, 5)))
+    total = -(-widths.weight_bits // 8)
+    out.print(f"Weights: {total:,} bytes of {widths.limit_bytes:,}, {widths.average_bits:.2f} bits on average.")
 
 
 def simulate_text(result: jobs.SimulateResult) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +42,11 @@ class QuantOptions:
                 raise InputError(f"{label}: {low} to {high} was expected, got {bits}")
 
 
-def quantize(graph: Graph, calibration: Calibration, options: QuantOptions) -> QuantGraph:
+Observer = Callable[[Node, Conv, tuple[TensorFormat, TensorFormat], LayerData], None]
+"""Called with every convolution before it is rounded: its node and operator, the formats of its input and output, the data it is rounded for."""
+
+
+def quantize(graph: Graph, calibration: Calibration, options: QuantOptions, observe: Observer | None = None) -> QuantGraph:
     """Choose formats, round the weights, correct the biases on the quantized network's own activations.
 
     Args:
@@ -63,7 +68,10 @@ def quantize(graph: Graph, calibration: Calibration, options: QuantOptions) -> Q
             if _makes_scores(graph, node) and op.cap is None:
                 formats[node.name] = propagation.scores_format(node, op, formats[node.name])
             formats_in_out = formats[node.inputs[0]], formats[node.name]
-            quantized: QOp = _quantize_conv(node, op, formats_in_out, bits[node.name], propagation.layer_data(node, op))
+            data = propagation.layer_data(node, op)
+            if observe is not None:
+                observe(node, op, formats_in_out, data)
+            quantized: QOp = _quantize_conv(node, op, formats_in_out, bits[node.name], data)
         else:
             quantized = quantize_other(graph, node, formats)
         fmt = formats[node.name] if not isinstance(op, GlobalAveragePool) else sum_format(graph, node, formats)
@@ -84,12 +92,19 @@ def layer_weight_bits(graph: Graph, options: QuantOptions) -> dict[str, int]:
 
 
 def _quantize_conv(node: Node, op: Conv, formats: tuple[TensorFormat, TensorFormat], bits: int, data: LayerData) -> QConv:
-    fmt_in, fmt_out = formats
-    frac = choose_weight_frac(op.weight, bits, fmt_in, fmt_out)
-    weight = round_weights(op.weight, frac, bits, data.second_moment)
-    scale = np.exp2(-frac.astype(np.float64))[:, None, None, None]
-    bias_real = data.corrected_bias(op, np.asarray(weight * scale, dtype=np.float64))
-    return assemble_conv(node.name, op, formats, bits, frac, weight, bias_real)
+    frac, weight = rounded(op, formats, bits, data)
+    return assemble_conv(node.name, op, formats, bits, frac, weight, data.corrected_bias(op, real_weights(weight, frac)))
+
+
+def rounded(op: Conv, formats: tuple[TensorFormat, TensorFormat], bits: int, data: LayerData) -> tuple[Int64, Int64]:
+    """Scales (OC,) and integers (OC, IC, K, K) of the weights at `bits` bits, for the inputs in `data` and the formats of input and output."""
+    frac = choose_weight_frac(op.weight, bits, *formats)
+    return frac, round_weights(op.weight, frac, bits, data.second_moment)
+
+
+def real_weights(weight: Int64, frac: Int64) -> F64:
+    """What the integers (OC, IC, K, K) at scales 2**-frac, (OC,), stand for."""
+    return np.asarray(weight * np.exp2(-frac.astype(np.float64))[:, None, None, None], dtype=np.float64)
 
 
 def assemble_conv(name: str, op: Conv, formats: tuple[TensorFormat, TensorFormat], bits: int, frac: Int64, weight: Int64, bias_real: F64) -> QConv:

@@ -121,8 +121,9 @@ class MemoryBudget:
         return "\n".join(lines) + "\n"
 
 
-def parse_size(text: str) -> int:
-    """Bytes of "10MB" (10,000,000), "620kB", "1.5MiB" or a bare number of bytes. Raises InputError for anything else, or less than one byte.
+def parse_size(text: str, option: str = "--budget") -> int:
+    """Bytes of "10MB" (10,000,000), "620kB", "1.5MiB" or a bare number of bytes. Raises InputError for anything else, or less than one byte,
+    naming the `option`.
 
     >>> parse_size("10MB"), parse_size("620kB"), parse_size("1.5MiB"), parse_size("800000")
     (10000000, 620000, 1572864, 800000)
@@ -130,10 +131,10 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", text, flags=re.IGNORECASE | re.ASCII)
     unit = match[2].lower() if match else None
     if match is None or unit not in UNITS:
-        raise InputError(f"--budget {text!r}: a size such as 10MB, 620kB, 1.5MiB or a number of bytes was expected")
+        raise InputError(f"{option} {text!r}: a size such as 10MB, 620kB, 1.5MiB or a number of bytes was expected")
     size = int(Fraction(match[1]) * UNITS[unit])
     if size < 1:
-        raise InputError(f"--budget {text!r}: at least one byte was expected")
+        raise InputError(f"{option} {text!r}: at least one byte was expected")
     return size
 
 
