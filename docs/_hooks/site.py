@@ -16,7 +16,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "number-contract.md", "architecture.md", "folding.md", "resources.md", "hls.md", "bypass.md", "formats.md", "family.md", "loading.md",
         "over-the-air.md",
     ),
-    "Models in": ("onnx.md", "fine-tuning.md"),
+    "Models in": ("onnx.md", "fine-tuning.md", "mixed-precision.md"),
     "Proof": ("verification.md", "continuous-integration.md", "report.md"),
     "To a board": (
         "boards.md",
