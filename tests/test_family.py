@@ -216,7 +216,7 @@ def test_every_member_is_exact_at_full_depth_in_hls_and_on_both_simulators(name:
     # Icarus is slower by far: one frame (the interval takes two) through a machine that is done in few cycles.
     fast = simulator == "verilator"
     out = export(tmp_path, name, 21 if "1_0" in name else 17, 8000.0 if fast else 60_000.0)
-    result = jobs.verify(out, VerifyOptions(hls=fast, rtl=True, simulator=simulator, frames=None if fast else 1))
+    result = jobs.verify(out, VerifyOptions(hls=fast, rtl=True, onnx=fast, simulator=simulator, frames=None if fast else 1))
     assert result.ok, [row.describe() for row in result.checks if not row.ok] + list(result.faults)
     assert result.rtl is not None
     if not fast:
@@ -231,7 +231,7 @@ def test_every_member_is_exact_at_full_depth_in_hls_and_on_both_simulators(name:
 def test_a_custom_member_is_exact_in_hls_and_rtl(extra: str, tmp_path: Path) -> None:
     require("verilator")
     out = export(tmp_path, SMALL + extra, 24, 20_000.0)
-    result = jobs.verify(out, VerifyOptions(hls=True, rtl=True, stalls="none,random:1,adversarial,reset"))
+    result = jobs.verify(out, VerifyOptions(hls=True, rtl=True, onnx=True, stalls="none,random:1,adversarial,reset"))
     assert result.ok, [row.describe() for row in result.checks if not row.ok] + list(result.faults)
 
 
