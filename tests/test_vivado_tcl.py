@@ -151,6 +151,8 @@ def test_the_other_scripts_of_an_export(machines: dict[str, Case]) -> None:
     for case in machines.values():
         ran = passes(case.out / "rtl/build_vivado.tcl", "part=xczu3eg-sbva484-1-e", "synth=1", "period_ns=4")
         assert f"synth_design {case.top} out_of_context" in ran.commands and "create_clock 4" in ran.commands
+        # The packaged core names its memory files by their whole path.
+        assert (f"set_property parameter:WEIGHTS value {(case.out / 'rtl/weights').resolve()}/" in "\n".join(ran.commands)) == (case is not machines["loaded"])
         assert ran.commands[-1].startswith(f"ipx::save_core {case.top} ")
         passes(case.out / "board/vivado/package_ip.tcl", "part=xczu3eg-sbva484-1-e", f"ip={case.out / 'own ip'}")
     assert "part=NAME or ip=FOLDER was expected" in tcl(machines["rom"].out / "board/vivado/package_ip.tcl", "clock=3").text

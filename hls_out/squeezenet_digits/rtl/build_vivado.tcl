@@ -22,6 +22,8 @@ set here [file dirname [file normalize [info script]]]
 set build [file join $here squeezenet_prj]
 
 create_project -force squeezenet_prj $build -part $part
+# A memory file that is not found leaves zeros in the machine.
+set_msg_config -id {Synth 8-4445} -new_severity ERROR
 set list [open [file join $here files.f]]
 foreach name [split [string trim [read $list]] "\n"] {
     add_files -norecurse [file join $here $name]
@@ -50,10 +52,10 @@ set_property display_name squeezenet $core
 ipx::infer_bus_interfaces xilinx.com:interface:axis_rtl:1.0 $core
 ipx::associate_bus_interfaces -busif s_axis -clock ap_clk $core
 ipx::associate_bus_interfaces -busif m_axis -clock ap_clk $core
-# Inside the packaged core memory files are found by name, not by folder.
+# The whole path of the memory files: no search order decides whether they are found. The core needs this folder where it is.
 set folder [ipx::get_user_parameters -quiet WEIGHTS -of_objects $core]
 if {$folder ne ""} {
-    set_property value {} $folder
+    set_property value [file join $here weights]/ $folder
 }
 ipx::create_xgui_files $core
 ipx::update_checksums $core
