@@ -6,10 +6,9 @@ import itertools
 from typing import Any
 
 import cocotb
-from cocotb.triggers import RisingEdge
 
 from sim.harness import bench_parameters
-from sim.streams import STALLS, Bench, measured, pack
+from sim.streams import Bench, measured, pack, reset_two_operands, stall_two_operands
 
 P = bench_parameters()
 LANES, A_BITS, A_SIGNED, B_BITS, B_SIGNED = (P[n] for n in ("LANES", "A_BITS", "A_SIGNED", "B_BITS", "B_SIGNED"))
@@ -70,24 +69,11 @@ async def throughput(dut: Any) -> None:
 async def stalls(dut: Any) -> None:
     """Each input and the output paused in its own way."""
     bench = Bench(dut, inputs=("s_axis_a", "s_axis_b"))
-    for a, b, pressure in [("half", "light", "half"), ("late", "none", "none"), ("none", "once", "bursts"), ("heavy", "alternate", "heavy")]:
-        await bench.reset()
-        bench.stall("none", pressure)
-        bench.sources["s_axis_a"].set_pause_generator(STALLS[a](bench.rng))
-        bench.sources["s_axis_b"].set_pause_generator(STALLS[b](bench.rng))
-        _queue(bench, 80)
-        await bench.finish(6000)
+    await stall_two_operands(bench, lambda: _queue(bench, 80), 6000)
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
 async def reset_in_the_middle(dut: Any) -> None:
     """Reset drops what is under way."""
     bench = Bench(dut, inputs=("s_axis_a", "s_axis_b"))
-    await bench.reset()
-    bench.stall("light", "half")
-    _queue(bench, 80)
-    for _ in range(50):
-        await RisingEdge(dut.clk)
-    await bench.reset()
-    _queue(bench, 80)
-    await bench.finish(3000)
+    await reset_two_operands(bench, lambda: _queue(bench, 80), 50, 3000)

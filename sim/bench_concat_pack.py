@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import RisingEdge
 
 from sim.harness import bench_parameters
-from sim.streams import STALLS, Bench, measured, pack, pixel_beats
+from sim.streams import Bench, measured, pack, pixel_beats, reset_two_operands, stall_two_operands
 
 P = bench_parameters()
 LANES, BITS, A_CHANNELS, B_CHANNELS, A_FIRST = (P[n] for n in ("LANES", "BITS", "A_CHANNELS", "B_CHANNELS", "A_FIRST"))
@@ -48,13 +48,7 @@ async def throughput(dut: Any) -> None:
 async def stalls(dut: Any) -> None:
     """Each operand and the output paused in its own way."""
     bench = Bench(dut, inputs=("s_axis_a", "s_axis_b"))
-    for a, b, pressure in [("half", "light", "half"), ("late", "none", "none"), ("none", "once", "bursts"), ("heavy", "alternate", "heavy")]:
-        await bench.reset()
-        bench.stall("none", pressure)
-        bench.sources["s_axis_a"].set_pause_generator(STALLS[a](bench.rng))
-        bench.sources["s_axis_b"].set_pause_generator(STALLS[b](bench.rng))
-        _queue(bench, 40)
-        await bench.finish(9000)
+    await stall_two_operands(bench, lambda: _queue(bench, 40), 9000)
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
@@ -75,11 +69,4 @@ async def nothing_of_a_pixel_leaves_before_a_begins(dut: Any) -> None:
 async def reset_in_the_middle(dut: Any) -> None:
     """Reset drops the pixel under way."""
     bench = Bench(dut, inputs=("s_axis_a", "s_axis_b"))
-    await bench.reset()
-    bench.stall("light", "half")
-    _queue(bench, 40)
-    for _ in range(53):
-        await RisingEdge(dut.clk)
-    await bench.reset()
-    _queue(bench, 40)
-    await bench.finish(6000)
+    await reset_two_operands(bench, lambda: _queue(bench, 40), 53, 6000)

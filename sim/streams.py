@@ -214,3 +214,30 @@ class Bench:
 def measured(dut: Any, key: str, value: float) -> None:
     """Log a measured number; the harness's BenchResult.measured reads it."""
     dut._log.info("MEASURED %s=%g", key, value)
+
+
+OPERAND_STALLS = (("half", "light", "half"), ("late", "none", "none"), ("none", "once", "bursts"), ("heavy", "alternate", "heavy"))
+"""Pauses of operand a, operand b and the output: each in its own way."""
+
+
+async def stall_two_operands(bench: Bench, queue: Callable[[], None], limit_cycles: int) -> None:
+    """Every row of OPERAND_STALLS, after a reset; `queue` sends to s_axis_a and s_axis_b and says what is expected."""
+    for a, b, pressure in OPERAND_STALLS:
+        await bench.reset()
+        bench.stall("none", pressure)
+        bench.sources["s_axis_a"].set_pause_generator(STALLS[a](bench.rng))
+        bench.sources["s_axis_b"].set_pause_generator(STALLS[b](bench.rng))
+        queue()
+        await bench.finish(limit_cycles)
+
+
+async def reset_two_operands(bench: Bench, queue: Callable[[], None], after_cycles: int, limit_cycles: int) -> None:
+    """A reset `after_cycles` in the middle of work under stalls drops what is under way; what is queued then comes whole."""
+    await bench.reset()
+    bench.stall("light", "half")
+    queue()
+    for _ in range(after_cycles):
+        await RisingEdge(bench.dut.clk)
+    await bench.reset()
+    queue()
+    await bench.finish(limit_cycles)

@@ -19,6 +19,7 @@ from fpga_squeeze.hardware.structure import build_skeleton, stage_in_lanes, stag
 from fpga_squeeze.ir import Padding, window_count
 from fpga_squeeze.quantize.qgraph import QConcat, QConv, QGlobalSum, QInput, QMaxPool, QNode, QuantGraph
 from fpga_squeeze.simulate.reference import run_reference
+from fpga_squeeze.verify.csim import run_csim
 
 
 @dataclass
@@ -150,3 +151,19 @@ def refold(plan: FoldPlan, qgraph: QuantGraph, change: Callable[[Engine], Engine
             stage = replace(stage, expand1x1=change(stage.expand1x1), expand3x3=change(stage.expand3x3))
         stages.append(replace(stage, module="net"))
     return assemble(qgraph, skeleton, tuple(stages), plan.clock_mhz, plan.target_cycles)
+
+
+def equal_at_every_stage(folder: Path, qgraph: QuantGraph, plan: FoldPlan) -> None:
+    """Write an export of two frames into `folder`; its C simulation equals the simulator at every stage and at the top."""
+    write_export(folder, qgraph, plan, frames_for(qgraph, 2))
+    result = run_csim(folder, optimize="-O0")
+    assert result.ok, (result.first_failure, result.faults)
+    assert [row.stage for row in result.rows] == [*(s.name for s in plan.stages), "squeezenet"]
+
+
+def wrong_stages(folder: Path, path: Path, old: str, new: str) -> list[str]:
+    """The stages that C simulation finds wrong once `old`, which stands in `path` once, is `new`."""
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    return [row.stage for row in run_csim(folder, optimize="-O0").rows if not row.ok]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hls_cases import NetBuilder, frames_for, write_export
+from hls_cases import NetBuilder, equal_at_every_stage, frames_for, write_export, wrong_stages
 from residual_nets import add, complex_bypass, float_plain, float_residual, nested, quantized, residual, simple, with_depth
 from rtl_machines import lively, random_pixels, require, write
 from test_csim_deadlock import STREAMS, threaded
@@ -209,17 +209,10 @@ def test_residual_and_nested_blocks_are_exact_and_no_slower(name: str, tmp_path:
 @pytest.mark.parametrize("name", ["complex", "nested"])
 def test_hls_equals_the_simulator_and_a_wrong_alignment_is_found(name: str, tmp_path: Path) -> None:
     qgraph, plan = machine(name)
-    write_export(tmp_path, qgraph, plan, frames_for(qgraph, 2))
-    result = run_csim(tmp_path, optimize="-O0")
-    assert result.ok, (result.first_failure, result.faults)
-    assert [row.stage for row in result.rows] == [*(s.name for s in plan.stages), "squeezenet"]
+    equal_at_every_stage(tmp_path, qgraph, plan)
     if name == "complex":
-        path = tmp_path / "hls/fire2_add.cpp"
-        text = path.read_text()
-        assert text.count("ALIGN_BYPASS = 1;") == 1
-        path.write_text(text.replace("ALIGN_BYPASS = 1;", "ALIGN_BYPASS = 0;"))
-        wrong = run_csim(tmp_path, optimize="-O0")
-        assert [row.stage for row in wrong.rows if not row.ok] == ["fire2.add", "squeezenet"]
+        wrong = wrong_stages(tmp_path, tmp_path / "hls/fire2_add.cpp", "ALIGN_BYPASS = 1;", "ALIGN_BYPASS = 0;")
+        assert wrong == ["fire2.add", "squeezenet"]
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from concat_nets import NETS, random_dag
-from hls_cases import frames_for, write_export
+from hls_cases import equal_at_every_stage, frames_for, write_export, wrong_stages
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from residual_nets import with_depth
@@ -208,17 +208,10 @@ needs_gcc = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 def test_hls_equals_the_simulator_and_a_wrong_order_is_found(name: str, lanes: int, tmp_path: Path) -> None:
     qgraph, plan = machine(name)
     plan = with_lanes(qgraph, plan, lanes) if lanes else plan
-    write_export(tmp_path, qgraph, plan, frames_for(qgraph, 2))
-    result = run_csim(tmp_path, optimize="-O0")
-    assert result.ok, (result.first_failure, result.faults)
-    assert [row.stage for row in result.rows] == [*(s.name for s in plan.stages), "squeezenet"]
+    equal_at_every_stage(tmp_path, qgraph, plan)
     if name == "dense":
-        path = tmp_path / "hls/lib/concat_pack.h"
-        text = path.read_text()
-        assert text.count("back.lane[i - REST]") == 1
-        path.write_text(text.replace("back.lane[i - REST]", "back.lane[i]"))
-        wrong = run_csim(tmp_path, optimize="-O0")
-        assert [row.stage for row in wrong.rows if not row.ok] == ["d1.cat", "d2.cat", "squeezenet"]
+        wrong = wrong_stages(tmp_path, tmp_path / "hls/lib/concat_pack.h", "back.lane[i - REST]", "back.lane[i]")
+        assert wrong == ["d1.cat", "d2.cat", "squeezenet"]
 
 
 @needs_gcc

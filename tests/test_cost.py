@@ -7,6 +7,7 @@ import pytest
 from fpga_squeeze.hardware import cost_mvu, cost_stream
 from fpga_squeeze.hardware.devices import find_device
 from fpga_squeeze.hardware.fabric import FABRICS, Resources, fabric_of
+from fpga_squeeze.synth.result import LINK_TOLERANCE
 
 XCUP, XC7, ECP5 = FABRICS["xcup"], FABRICS["xc7"], FABRICS["ecp5"]
 K26, ZYNQ, ULX3S = find_device("k26"), find_device("pynq-z2"), find_device("ulx3s")
@@ -107,6 +108,21 @@ def test_width_converters(channels: int, lanes: tuple[int, int], lut: int, ff: i
     """Where neither side divides the other, LUTs depend on how the tool folds the shifters: up to 40% off."""
     estimate = cost_stream.converter_resources(channels, 8, *lanes, K26)
     assert close(estimate.lut, lut, share) and close(estimate.ff, ff)
+
+
+GEARBOXES = (
+    (256, 8, 14, 4, 616), (256, 8, 11, 4, 750), (64, 8, 13, 2, 519), (64, 8, 5, 2, 215), (64, 8, 6, 4, 281), (48, 8, 7, 12, 1249), (128, 8, 3, 2, 117),
+    (128, 8, 2, 3, 154), (128, 8, 10, 4, 361), (192, 8, 14, 4, 526), (256, 8, 19, 3, 1074), (48, 8, 24, 10, 1797), (96, 8, 2, 37, 696), (64, 16, 5, 4, 518),
+    (96, 8, 7, 12, 1200), (64, 8, 5, 8, 514), (64, 8, 6, 16, 449), (128, 8, 12, 16, 795), (32, 8, 3, 4, 220), (48, 8, 5, 12, 789), (96, 8, 10, 12, 953),
+    (64, 8, 7, 16, 1063), (50, 8, 7, 12, 1191), (50, 8, 4, 6, 265), (66, 8, 4, 6, 303),
+)  # fmt: skip
+"""(channels, bits, in lanes, out lanes, LUTs) of converters of which neither side divides the other, yosys 0.70 for xcup."""
+
+
+def test_gearboxes_are_within_the_tolerance_of_links_and_right_on_average() -> None:
+    ratios = [cost_stream.converter_resources(*case, K26).lut / lut for *case, lut in GEARBOXES]
+    assert all(abs(r - 1.0) <= LINK_TOLERANCE for r in ratios), ratios
+    assert abs(sum(ratios) / len(ratios) - 1.0) < 0.05
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def converter_resources(channels: int, bits: int, in_lanes: int, out_lanes: int,
 
 def _gearbox_resources(channels: int, bits: int, in_lanes: int, out_lanes: int, fabric: Fabric) -> Resources:
     """fsq_width_converter where neither side divides the other: a row of units. A bit of it comes from as many places of an input beat as reach it, or from
-    the row itself: kept, or moved by a whole or by a pixel's last output beat. LUTs for each such source are fitted to 25 syntheses (docs/resources.md).
+    the row itself: kept, or moved by a whole or by a pixel's last output beat. LUTs for each such source are fitted to syntheses (tests/test_cost.py).
     """
     unit = gcd(in_lanes, out_lanes)
     units, in_units, out_units = ceil(channels / unit), in_lanes // unit, out_lanes // unit
