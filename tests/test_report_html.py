@@ -218,3 +218,11 @@ def test_clipped_weights_are_counted_against_the_integers(digits_out: Path) -> N
         steps = real.weight * np.exp2(q.weight_frac.astype(float))[:, None, None, None]  # type: ignore[union-attr]
         low, high = -(2 ** (q.weight_bits - 1)), 2 ** (q.weight_bits - 1) - 1  # type: ignore[union-attr]
         assert row["clipped"] == pytest.approx(float(((np.abs(steps - np.clip(steps, low, high))) > 0.5).mean()), abs=1e-6), name
+
+
+def test_the_card_counts_the_blocks_of_the_resource_table() -> None:
+    """The memory budget counts the larger of the HLS and the RTL machine, the table the RTL: one page, one number."""
+    memory = {"total_bytes": 1000, "budget_bytes": 2000, "bram18": 669, "fits": True}
+    resources = {"device": None, "used": {"dsp": 1, "bram18": 659, "uram": 0, "lut": 10, "ff": 10}}
+    lines = str(html_cards.fits(memory, resources, None))
+    assert "659 blocks of 18 Kb" in lines and "669" not in lines

@@ -39,17 +39,17 @@ def cards(reports: Reports) -> tuple[Card, ...]:
 
 def fits(memory: dict[str, Any], resources: dict[str, Any], synthesis: dict[str, Any] | None) -> Card:
     """Bytes against the budget and, with a device, its scarcest resource by the model."""
-    device = resources["device"]
+    device, used = resources["device"], resources["used"]
     share = memory["total_bytes"] / memory["budget_bytes"]
     lines = []
     over: list[str] = []
     if device:
-        used, available = resources["used"], device["available"]
+        available = device["available"]
         over = [NAMES[n] for n in NAMES if used[n] > available[n]]
         scarcest = max((n for n in NAMES if available[n]), key=lambda n: used[n] / available[n])
         lines.append(f"{device['name']}: {percent(used[scarcest] / available[scarcest], 0)} of its {NAMES[scarcest]}, its scarcest resource, by the model")
     else:
-        lines.append(f"{count(memory['bram18'])} blocks of 18 Kb; no device was named to hold them against")
+        lines.append(f"{count(used['bram18'])} blocks of 18 Kb; no device was named to hold them against")
     if synthesis:
         lines.append(f"{synthesis['tool']} for {synthesis['target']}: {count(synthesis['result']['lut'])} LUTs, {count(synthesis['result']['dsp'])} DSP blocks")
     else:
