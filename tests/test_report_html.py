@@ -16,7 +16,7 @@ from fpga_squeeze import jobs, pipeline
 from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.report import html, html_matrix
-from fpga_squeeze.report.html_cards import cards
+from fpga_squeeze.report.html_cards import cards, fits
 from fpga_squeeze.report.html_histogram import histogram_svg
 from fpga_squeeze.report.html_pipeline import NARROW, WIDE, pipeline_svg
 from fpga_squeeze.verify.checks import VerifyOptions
@@ -224,5 +224,5 @@ def test_the_card_counts_the_blocks_of_the_resource_table() -> None:
     """The memory budget counts the larger of the HLS and the RTL machine, the table the RTL: one page, one number."""
     memory = {"total_bytes": 1000, "budget_bytes": 2000, "bram18": 669, "fits": True}
     resources = {"device": None, "used": {"dsp": 1, "bram18": 659, "uram": 0, "lut": 10, "ff": 10}}
-    lines = str(html_cards.fits(memory, resources, None))
+    lines = str(fits(memory, resources, None))
     assert "659 blocks of 18 Kb" in lines and "669" not in lines
