@@ -19,11 +19,11 @@ CLIP_WEIGHT = 16.0
 CLIPPING_CANDIDATES = 4
 
 
-def choose_formats(graph: Graph, stats: dict[str, TensorStats], act_bits: int) -> dict[str, TensorFormat]:
+def choose_formats(graph: Graph, stats: dict[str, TensorStats], act_bits: int, *, clip: bool = True) -> dict[str, TensorFormat]:
     """The format of every node but global sums, by name.
 
     Unsigned where all producers of a group rectify (or add rectified values), signed otherwise. The scale has the least squared error over
-    the tensors that arithmetic reads: what a pool drops does not count.
+    the tensors that arithmetic reads: what a pool drops does not count. If not `clip`, it is the finest that clips nothing.
     """
     groups = format_groups(graph)
     members: dict[str, list[str]] = {}
@@ -41,7 +41,7 @@ def choose_formats(graph: Graph, stats: dict[str, TensorStats], act_bits: int) -
                 formats.update(dict.fromkeys(names, _capped_format(caps, act_bits)))
                 continue
             read = [name for name in names if _is_read(graph, name)]
-            fmt = best_format(tuple(stats[name] for name in read), act_bits, signed)
+            fmt = best_format(tuple(stats[name] for name in read), act_bits, signed, CLIPPING_CANDIDATES if clip else 1)
         formats.update(dict.fromkeys(names, fmt))
     return formats
 
@@ -95,13 +95,13 @@ def tensor_factors(graph: Graph, stats: dict[str, TensorStats], act_bits: int) -
     return {name: factors[group] for name, group in groups.items()}
 
 
-def best_format(stats: tuple[TensorStats, ...], bits: int, signed: bool) -> TensorFormat:
-    """The format of least squared error, from the finest scale that clips nothing to finer ones that clip more."""
+def best_format(stats: tuple[TensorStats, ...], bits: int, signed: bool, scales: int = CLIPPING_CANDIDATES) -> TensorFormat:
+    """The format of least squared error of `scales` ones, from the finest scale that clips nothing to finer ones that clip more."""
     reach = max(max(s.high / (2.0 ** (bits - signed) - 1), -s.low / 2.0 ** (bits - 1) if signed else 0.0) for s in stats)
     if reach <= 0.0:
         return TensorFormat(bits, 0, signed)
     widest = max(-FRAC_LIMIT, min(FRAC_LIMIT, floor(-log2(reach))))
-    candidates = [TensorFormat(bits, min(FRAC_LIMIT, widest + i), signed) for i in range(CLIPPING_CANDIDATES)]
+    candidates = [TensorFormat(bits, min(FRAC_LIMIT, widest + i), signed) for i in range(scales)]
     return min(candidates, key=lambda fmt: sum(squared_error(s, fmt) for s in stats))
 
 

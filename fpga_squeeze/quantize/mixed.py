@@ -7,7 +7,7 @@ divide the channels pads its rows), so the pipeline may have to choose again wit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,18 +15,24 @@ from fpga_squeeze.errors import CheckFailedError, InputError
 from fpga_squeeze.ir import Conv, Graph
 from fpga_squeeze.quantize.allocate import allocate
 from fpga_squeeze.quantize.calibrate import Calibration
+from fpga_squeeze.quantize.methods import FAST, Methods
 from fpga_squeeze.quantize.ptq import QuantOptions, layer_weight_bits, quantize
 from fpga_squeeze.quantize.qgraph import QuantGraph
-from fpga_squeeze.quantize.sensitivity import WIDTHS, Progress, Sensitivity, measure
+from fpga_squeeze.quantize.sensitivity import WIDTHS, Progress, Sensitivity, measure, widths_of
 
 
 @dataclass(frozen=True)
 class WidthOptions:
-    """What may be chosen: layers named in `fixed` have those bits (2 to 16), every other one WIDTHS[0] to `widest` bits."""
+    """What may be chosen: layers named in `fixed` have those bits (2 to 16), every other one WIDTHS[0] to `widest` bits.
+
+    `shared`: layers of few bits get a codebook, bits being those of an index. `methods`: how to round.
+    """
 
     act_bits: int = 8
     widest: int = WIDTHS[-1]
     fixed: tuple[tuple[str, int], ...] = ()
+    shared: bool = False
+    methods: Methods = field(default=FAST)
 
     def __post_init__(self) -> None:
         if not WIDTHS[0] <= self.widest <= WIDTHS[-1]:
@@ -35,14 +41,15 @@ class WidthOptions:
 
 @dataclass(frozen=True)
 class LayerWidth:
-    """The width of one layer: `weights` as they are trained, `bits` each, and the divergence (nats) measured for it alone; None for a layer whose
-    width was given and was not measured."""
+    """The width of one layer: `weights` as they are trained, `bits` each in their memory, and the divergence (nats) measured for it alone; None for a
+    layer whose width was given and was not measured. `codebook`: the bits are an index of one of 2**bits integers of 8 bits."""
 
     name: str
     weights: int
     bits: int
     divergence: float | None
     given: bool
+    codebook: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,13 @@ class Widths:
 
     @property
     def layer_bits(self) -> tuple[tuple[str, int], ...]:
-        """(name, bits) of every layer."""
-        return tuple((row.name, row.bits) for row in self.layers)
+        """(name, bits of its integers) of every layer."""
+        return tuple((row.name, WIDTHS[-1] if row.codebook else row.bits) for row in self.layers)
+
+    @property
+    def layer_codebooks(self) -> tuple[tuple[str, int], ...]:
+        """(name, index bits) of every layer with a codebook."""
+        return tuple((row.name, row.bits) for row in self.layers if row.codebook)
 
     @property
     def weight_bits(self) -> int:
@@ -68,7 +80,7 @@ class Widths:
         return self.weight_bits / sum(row.weights for row in self.layers)
 
     def to_json(self) -> dict[str, object]:
-        """{"limit_bytes", "weight_bytes", "average_bits", "layers": [{"name", "weights", "bits", "divergence", "given"}]}."""
+        """{"limit_bytes", "weight_bytes", "average_bits", "layers": [{"name", "weights", "bits", "divergence", "given", "codebook"}]}."""
         return {
             "limit_bytes": self.limit_bytes, "weight_bytes": -(-self.weight_bits // 8), "average_bits": round(self.average_bits, 4),
             "layers": [vars(row) for row in self.layers],
@@ -106,12 +118,17 @@ class WidthSearch:
         chosen = allocate(costs, sizes, 8 * limit_bytes)
         assert chosen is not None  # check_feasible has seen that the smallest fit
         trained = weight_counts(self.graph)
-        rows = (LayerWidth(name, trained[name], widths[c], known.get((name, widths[c])), name in fixed) for name, c in zip(counts, chosen, strict=True))
+        rows = []
+        for name, c in zip(counts, chosen, strict=True):
+            codebook = name not in fixed and widths_of(widths[c], self.options.shared)[1] > 0
+            rows.append(LayerWidth(name, trained[name], widths[c], known.get((name, widths[c])), name in fixed, codebook))
         return Widths(limit_bytes, tuple(rows))
 
     def quantize(self, widths: Widths) -> QuantGraph:
         """The network at these widths."""
-        return quantize(self.graph, self.calibration, QuantOptions(act_bits=self.options.act_bits, layer_bits=widths.layer_bits))
+        o = self.options
+        options = QuantOptions(act_bits=o.act_bits, layer_bits=widths.layer_bits, methods=o.methods, layer_codebooks=widths.layer_codebooks)
+        return quantize(self.graph, self.calibration, options)
 
 
 def search_widths(graph: Graph, calibration: Calibration, options: WidthOptions, progress: Progress | None = None) -> WidthSearch:
@@ -122,7 +139,7 @@ def search_widths(graph: Graph, calibration: Calibration, options: WidthOptions,
     Raises:
         InputError: as `quantize`; an unknown layer in `options.fixed`.
     """
-    return WidthSearch(graph, calibration, options, measure(graph, calibration, options.act_bits, progress))
+    return WidthSearch(graph, calibration, options, measure(graph, calibration, options.act_bits, progress, methods=options.methods, shared=options.shared))
 
 
 def weight_counts(graph: Graph) -> dict[str, int]:

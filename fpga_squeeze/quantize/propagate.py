@@ -25,6 +25,8 @@ TENSOR_BYTES_LIMIT = 500_000_000
 COLUMN_LIMIT = 1 << 15
 BATCH = 8
 LEADING_CLASSES = 20
+RIDGE = 0.01
+GRADIENT_STEPS = 40
 SCORE_CANDIDATES = (0, -1, 1, -2)
 
 
@@ -33,17 +35,57 @@ class LayerData:
     """A convolution's inputs over the calibration images, patches flattened to IC*K*K.
 
     `mean_float`, `mean_fixed` (IC*K*K,): mean patch of the float network and of the quantized one, in real units.
-    `second_moment` (IC*K*K, IC*K*K): covariance of the quantized network's patches.
+    `second_moment` (IC*K*K, IC*K*K): covariance of the quantized network's patches. `cross_moment` (IC*K*K, IC*K*K), where asked for: covariance of the
+    float network's patches (rows) with the quantized one's (columns).
     """
 
     mean_float: F64
     mean_fixed: F64
     second_moment: F64
+    cross_moment: F64 | None = None
 
     def corrected_bias(self, op: Conv, weight: F64) -> F64:
         """The bias with which rounded `weight` (real units) on quantized inputs has the float layer's mean output, (OC,)."""
         flat = op.weight.reshape(op.weight.shape[0], -1)
         return np.asarray(op.bias + flat @ self.mean_float - weight.reshape(flat.shape) @ self.mean_fixed, dtype=np.float64)
+
+    def refitted(self, weight: F64, pruned: NDArray[np.bool_] | None = None) -> F64:
+        """The weights (OC, IC, K, K), not rounded yet, that on the quantized network's patches come nearest to what `weight` makes of the float network's.
+
+        Least squares, held to `weight` by a ridge of RIDGE times the mean variance: the layers before leave errors in the patches, and what of them shows
+        in other channels too is taken back here (Li et al., GPTAQ, 2025). `pruned` weights stay 0. `weight` itself where no cross moment was asked for.
+        """
+        if self.cross_moment is None:
+            return weight
+        flat = weight.reshape(weight.shape[0], -1)
+        ridge = RIDGE * max(float(np.diag(self.second_moment).mean()), 1e-12)
+        moment = self.second_moment + np.eye(len(self.second_moment)) * ridge
+        wanted = flat @ self.cross_moment + ridge * flat
+        free: F64 = np.ones(flat.shape) if pruned is None else np.asarray(1.0 - pruned.reshape(flat.shape))
+        return _least_squares(moment, wanted, flat, free).reshape(weight.shape)
+
+
+def _least_squares(moment: F64, wanted: F64, start: F64, free: F64) -> F64:
+    """Rows w (n,), zero where not `free`, that bring w `moment` to `wanted`: conjugate gradients from `start`, all rows (OC, n) at once.
+
+    Few steps are enough: what they leave are directions in which the inputs hardly vary.
+    """
+    found = start * free
+    left = (wanted - found @ moment) * free
+    inverse = free / np.diag(moment)[None, :]
+    step = left * inverse
+    power = (left * step).sum(1)
+    for _ in range(GRADIENT_STEPS):
+        bent = step @ moment * free
+        curvature = (step * bent).sum(1)
+        rate = np.where(curvature > 0, power / np.where(curvature > 0, curvature, 1.0), 0.0)[:, None]
+        found = found + rate * step
+        left = left - rate * bent
+        scaled = left * inverse
+        following = (left * scaled).sum(1)
+        step = scaled + np.where(power > 0, following / np.where(power > 0, power, 1.0), 0.0)[:, None] * step
+        power = following
+    return found
 
 
 class Propagation:
@@ -60,14 +102,15 @@ class Propagation:
         self._nodes: dict[str, QNode] = {}
         self._readers = {n.name: len(graph.consumers(n.name)) for n in graph.nodes}
 
-    def layer_data(self, node: Node, op: Conv) -> LayerData:
-        """Statistics of the patches that convolution `node` reads."""
+    def layer_data(self, node: Node, op: Conv, *, cross: bool = False) -> LayerData:
+        """Statistics of the patches that convolution `node` reads, `cross`: with the cross moment."""
         source = node.inputs[0]
         fmt = self._nodes[source].fmt
         size = op.weight[0].size
         positions = node.shape[1] * node.shape[2]
         step = max(1, len(self._pixels) * positions // max(COLUMN_LIMIT, 24 * size))
         sum_float, sum_fixed, products = np.zeros(size), np.zeros(size), np.zeros((size, size))
+        crossed = np.zeros((size, size))
         columns = 0
         for start in range(0, len(self._pixels), BATCH):
             x_float = _patches(op, self._float[source][start : start + BATCH], None)
@@ -77,11 +120,15 @@ class Propagation:
             # Products of integers in float64 are exact, so the covariance does not depend on how many threads add it up.
             sample = x_fixed[:, :, ::step].transpose(0, 1).reshape(size, -1).to(torch.float64)
             products += (sample @ sample.T).numpy()
+            if cross:
+                crossed += (x_float[:, :, ::step].transpose(0, 1).reshape(size, -1).to(torch.float64) @ sample.T).numpy()
             columns += sample.shape[1]
         total = len(self._pixels) * positions
         mean_fixed = sum_fixed * (fmt.scale / total)
         covariance = products * (fmt.scale**2 / columns) - np.outer(mean_fixed, mean_fixed)
-        return LayerData(sum_float / total, mean_fixed, covariance)
+        mean_float = sum_float / total
+        cross_moment = crossed * (fmt.scale / columns) - np.outer(mean_float, mean_fixed) if cross else None
+        return LayerData(mean_float, mean_fixed, covariance, cross_moment)
 
     def scores_format(self, node: Node, op: Conv, fmt: TensorFormat) -> TensorFormat:
         """The format near `fmt` with which the means over the map keep closest to the float ones, among the leading classes of each image.

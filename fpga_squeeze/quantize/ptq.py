@@ -12,10 +12,12 @@ from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import Int64, TensorFormat, accumulator_range, signed_bits
 from fpga_squeeze.ir import F64, Add, Concat, Conv, GlobalAveragePool, Graph, Input, MaxPool, Node
 from fpga_squeeze.quantize.calibrate import Calibration
+from fpga_squeeze.quantize.codebook import INDEX_BITS, learn_codebook
 from fpga_squeeze.quantize.formats import choose_formats
+from fpga_squeeze.quantize.methods import FAST, Methods
 from fpga_squeeze.quantize.propagate import LayerData, Propagation
 from fpga_squeeze.quantize.qgraph import QAdd, QConcat, QConv, QGlobalSum, QInput, QMaxPool, QNode, QOp, QuantGraph
-from fpga_squeeze.quantize.weights import choose_weight_frac, round_weights
+from fpga_squeeze.quantize.weights import choose_weight_frac, descend, pruned_weights, round_weights, useful_frac
 
 WEIGHT_BITS = (2, 16)
 ACT_BITS = (4, 16)
@@ -26,11 +28,18 @@ SUM_BITS = 32
 
 @dataclass(frozen=True)
 class QuantOptions:
-    """Widths: weights 2 to 16 bits, activations 4 to 16; `layer_bits` overrides the weight bits of single convolutions by name."""
+    """Widths: weights 2 to 16 bits, activations 4 to 16; `layer_bits` overrides the weight bits of single convolutions by name. `methods`: how to round.
+
+    `codebook_bits`: each convolution's weights are at most 2**codebook_bits integers of its weight bits (1 to 6; 0: any); `layer_codebooks` overrides it
+    by name.
+    """
 
     weight_bits: int = 8
     act_bits: int = 8
     layer_bits: tuple[tuple[str, int], ...] = ()
+    methods: Methods = FAST
+    codebook_bits: int = 0
+    layer_codebooks: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         for label, bits, (low, high) in (
@@ -40,6 +49,9 @@ class QuantOptions:
         ):
             if not low <= bits <= high:
                 raise InputError(f"{label}: {low} to {high} was expected, got {bits}")
+        for label, bits in (("codebook bits", self.codebook_bits), *((f"codebook bits of layer {n}", b) for n, b in self.layer_codebooks)):
+            if bits and not INDEX_BITS[0] <= bits <= INDEX_BITS[1]:
+                raise InputError(f"{label}: {INDEX_BITS[0]} to {INDEX_BITS[1]} was expected, or 0 for none, got {bits}")
 
 
 Observer = Callable[[Node, Conv, tuple[TensorFormat, TensorFormat], LayerData], None]
@@ -58,20 +70,21 @@ def quantize(graph: Graph, calibration: Calibration, options: QuantOptions, obse
     if [(n.name, n.shape) for n in graph.nodes] != [(n.name, n.shape) for n in calibration.graph.nodes]:
         raise InputError("quantization: the calibration of this very network was expected, got another one's; calibrate again")
     graph = calibration.graph
-    bits = layer_weight_bits(graph, options)
-    formats = choose_formats(graph, calibration.stats, options.act_bits)
+    bits, codebooks = layer_weight_bits(graph, options), layer_codebook_bits(graph, options)
+    methods = options.methods
+    formats = choose_formats(graph, calibration.stats, options.act_bits, clip=methods.error_ranges)
     propagation = Propagation(graph, calibration.pixels)
     nodes: list[QNode] = []
     for node in graph.nodes:
         op = node.op
         if isinstance(op, Conv):
-            if _makes_scores(graph, node) and op.cap is None:
+            if _makes_scores(graph, node) and op.cap is None and methods.error_ranges:
                 formats[node.name] = propagation.scores_format(node, op, formats[node.name])
             formats_in_out = formats[node.inputs[0]], formats[node.name]
-            data = propagation.layer_data(node, op)
+            data = propagation.layer_data(node, op, cross=methods.refit)
             if observe is not None:
                 observe(node, op, formats_in_out, data)
-            quantized: QOp = _quantize_conv(node, op, formats_in_out, bits[node.name], data)
+            quantized: QOp = _quantize_conv(node, op, formats_in_out, (bits[node.name], codebooks[node.name]), data, methods)
         else:
             quantized = quantize_other(graph, node, formats)
         fmt = formats[node.name] if not isinstance(op, GlobalAveragePool) else sum_format(graph, node, formats)
@@ -82,24 +95,58 @@ def quantize(graph: Graph, calibration: Calibration, options: QuantOptions, obse
 
 def layer_weight_bits(graph: Graph, options: QuantOptions) -> dict[str, int]:
     """Weight bits of every convolution by name. Raises InputError for a name that is none, with the closest that are."""
-    bits = {n.name: options.weight_bits for n in graph.nodes if isinstance(n.op, Conv)}
-    for name, value in options.layer_bits:
+    return _by_layer(graph, options.weight_bits, options.layer_bits, "layer bits")
+
+
+def layer_codebook_bits(graph: Graph, options: QuantOptions) -> dict[str, int]:
+    """Index bits of every convolution's codebook by name, 0 where it has none: a codebook with as many indices as its integers have bits is none.
+
+    Raises InputError for a name that is none, with the closest that are.
+    """
+    found = _by_layer(graph, options.codebook_bits, options.layer_codebooks, "layer codebook")
+    widths = layer_weight_bits(graph, options)
+    return {name: bits if bits < widths[name] else 0 for name, bits in found.items()}
+
+
+def _by_layer(graph: Graph, common: int, own: tuple[tuple[str, int], ...], what: str) -> dict[str, int]:
+    bits = {n.name: common for n in graph.nodes if isinstance(n.op, Conv)}
+    for name, value in own:
         if name not in bits:
             close = difflib.get_close_matches(name, bits, n=3, cutoff=0.4) or list(bits)[:3]
-            raise InputError(f"layer bits: {name!r} is no convolution of this network; did you mean {', '.join(close)}?")
+            raise InputError(f"{what}: {name!r} is no convolution of this network; did you mean {', '.join(close)}?")
         bits[name] = value
     return bits
 
 
-def _quantize_conv(node: Node, op: Conv, formats: tuple[TensorFormat, TensorFormat], bits: int, data: LayerData) -> QConv:
-    frac, weight = rounded(op, formats, bits, data)
-    return assemble_conv(node.name, op, formats, bits, frac, weight, data.corrected_bias(op, real_weights(weight, frac)))
+def _quantize_conv(
+    node: Node, op: Conv, formats: tuple[TensorFormat, TensorFormat], widths: tuple[int, int], data: LayerData, methods: Methods
+) -> QConv:  # fmt: skip
+    """`widths`: bits of the integers, index bits of their codebook or 0."""
+    frac, weight = rounded(op, formats, widths, data, methods)
+    bias = data.corrected_bias(op, real_weights(weight, frac)) if methods.correct_bias else op.bias
+    return assemble_conv(node.name, op, formats, widths[0], frac, weight, bias)
 
 
-def rounded(op: Conv, formats: tuple[TensorFormat, TensorFormat], bits: int, data: LayerData) -> tuple[Int64, Int64]:
-    """Scales (OC,) and integers (OC, IC, K, K) of the weights at `bits` bits, for the inputs in `data` and the formats of input and output."""
-    frac = choose_weight_frac(op.weight, bits, *formats)
-    return frac, round_weights(op.weight, frac, bits, data.second_moment)
+def rounded(
+    op: Conv, formats: tuple[TensorFormat, TensorFormat], widths: tuple[int, int], data: LayerData, methods: Methods = FAST
+) -> tuple[Int64, Int64]:  # fmt: skip
+    """Scales (OC,) and integers (OC, IC, K, K) of the weights, for the inputs in `data` and the formats of input and output.
+
+    `widths`: bits of the integers, and index bits of the codebook that they are of, or 0 without one.
+    """
+    bits, index_bits = widths
+    pruned = pruned_weights(op.weight)
+    wanted = data.refitted(op.weight, pruned) if methods.refit else op.weight
+    levels = None
+    if index_bits:
+        scales, levels = learn_codebook(wanted, bits, index_bits, np.diag(data.second_moment))
+        frac = useful_frac(scales, wanted, *formats)
+    else:
+        frac = choose_weight_frac(wanted, bits, *formats, clip=methods.error_ranges)
+    weight = round_weights(wanted, frac, bits, data.second_moment if methods.compensate else None, levels, pruned)
+    if methods.descend:
+        weight = descend(wanted, weight, frac, bits, data.second_moment, levels, pruned)
+    return frac, weight
 
 
 def real_weights(weight: Int64, frac: Int64) -> F64:

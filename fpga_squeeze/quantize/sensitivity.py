@@ -8,7 +8,7 @@ probabilities from those of the float network: it needs no labels, weighs a clas
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,11 +16,15 @@ import torch
 from fpga_squeeze.fixed_point import TensorFormat
 from fpga_squeeze.ir import F64, Conv, Graph, Input, Node
 from fpga_squeeze.quantize.calibrate import Calibration
+from fpga_squeeze.quantize.methods import FAST, Methods
 from fpga_squeeze.quantize.propagate import LayerData
 from fpga_squeeze.quantize.ptq import QuantOptions, quantize, real_weights, rounded
 from fpga_squeeze.simulate.float_model import FloatModel, apply_node, node_parameters
 
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
+"""Bits that a weight may take in its memory."""
+CODEBOOK_WIDTHS = (2, 3, 4, 5, 6)
+"""Of these, widths at which a weight may be the index of one of 2**width integers of 8 bits."""
 IMAGE_LIMIT = 48
 """Images measured on, evenly spaced: the error of a layer is an average over thousands of class scores, which few images settle."""
 BATCH = 4
@@ -41,20 +45,32 @@ class Sensitivity:
     costs: F64
 
 
-def measure(graph: Graph, calibration: Calibration, act_bits: int, progress: Progress | None = None) -> Sensitivity:
+def widths_of(stored_bits: int, shared: bool) -> tuple[int, int]:
+    """(bits of the integers, index bits of their codebook or 0) of weights that take `stored_bits` each; `shared`: codebooks where there may be one.
+
+    >>> widths_of(4, shared=True), widths_of(8, shared=True), widths_of(4, shared=False)
+    ((8, 4), (8, 0), (4, 0))
+    """
+    return (WIDTHS[-1], stored_bits) if shared and stored_bits in CODEBOOK_WIDTHS else (stored_bits, 0)
+
+
+def measure(
+    graph: Graph, calibration: Calibration, act_bits: int, progress: Progress | None = None, *, methods: Methods = FAST, shared: bool = False
+) -> Sensitivity:  # fmt: skip
     """The sensitivity of every convolution at every width of WIDTHS.
 
     Args:
-        graph: lowered, the one calibrated. `act_bits`: activation bits of the export, which the scales of the weights depend on.
+        graph: lowered, the one calibrated. `act_bits`: activation bits of the export, which the scales of the weights depend on. `methods`: of the export.
+        shared: weights of few bits are indices of a codebook (`widths_of`).
     Raises:
         InputError: as `quantize`.
     """
     candidates: dict[str, list[Parameters]] = {}
 
     def collect(node: Node, op: Conv, formats: tuple[TensorFormat, TensorFormat], data: LayerData) -> None:
-        candidates[node.name] = [_coarse(op, formats, bits, data) for bits in WIDTHS]
+        candidates[node.name] = [_coarse(op, formats, widths_of(bits, shared), data, methods) for bits in WIDTHS]
 
-    quantize(graph, calibration, QuantOptions(act_bits=act_bits), collect)
+    quantize(graph, calibration, QuantOptions(act_bits=act_bits, methods=methods), collect)
     chosen = np.linspace(0, len(calibration.pixels) - 1, min(IMAGE_LIMIT, len(calibration.pixels))).round().astype(np.int64)
     pixels = calibration.pixels[chosen]
     totals = {name: np.zeros(len(WIDTHS)) for name in candidates}
@@ -69,9 +85,9 @@ def measure(graph: Graph, calibration: Calibration, act_bits: int, progress: Pro
     return Sensitivity(tuple(candidates), WIDTHS, costs)
 
 
-def _coarse(op: Conv, formats: tuple[TensorFormat, TensorFormat], bits: int, data: LayerData) -> Parameters:
-    """Float32 weight and bias of the convolution rounded to `bits` bits, corrected for float inputs."""
-    frac, weight = rounded(op, formats, bits, data)
+def _coarse(op: Conv, formats: tuple[TensorFormat, TensorFormat], widths: tuple[int, int], data: LayerData, methods: Methods) -> Parameters:
+    """Float32 weight and bias of the convolution rounded to `widths`, corrected for float inputs: its own error, not that of the layers before it."""
+    frac, weight = rounded(op, formats, widths, data, replace(methods, refit=False))
     real = real_weights(weight, frac)
     flat = (op.weight - real).reshape(len(op.bias), -1)
     return torch.from_numpy(real.astype(np.float32)), torch.from_numpy((op.bias + flat @ data.mean_float).astype(np.float32))

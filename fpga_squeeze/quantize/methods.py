@@ -1,0 +1,41 @@
+"""Which post-training methods a quantization uses: the two quantizers, and every single method for the ablation (benchmarks/bench_quantizer.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fpga_squeeze.errors import InputError
+
+
+@dataclass(frozen=True)
+class Methods:
+    """One switch a method, in the order in which they act.
+
+    `error_ranges`: scales of activations and weights by least error; else the finest that clip nothing. `equalize`: channels evened out
+    (quantize/equalize.py). `fit_scales`: channels also scaled by up to the root of two, so that coarse weights fit a power-of-two grid
+    (quantize/fit_scales.py). `refit`: weights fitted to the quantized network's own activations before they are rounded. `compensate`: rounding errors
+    made up for by the weights rounded later (GPTQ). `descend`: rounding improved weight by weight on AdaRound's objective. `correct_bias`: every channel
+    keeps its mean.
+    """
+
+    error_ranges: bool = True
+    equalize: bool = True
+    fit_scales: bool = False
+    refit: bool = False
+    compensate: bool = True
+    descend: bool = False
+    correct_bias: bool = True
+
+
+PLAIN = Methods(error_ranges=False, equalize=False, compensate=False, correct_bias=False)
+FAST = Methods()
+BEST = Methods(refit=True, fit_scales=True, descend=True)
+QUANTIZERS = {"plain": PLAIN, "fast": FAST, "best": BEST}
+"""`plain`, scales by the maximum and nothing but rounding, is there to compare with."""
+
+
+def find_methods(quantizer: str) -> Methods:
+    """The methods of a quantizer by name. Raises InputError for a name that is none."""
+    if quantizer not in QUANTIZERS:
+        raise InputError(f"--quantizer: one of {', '.join(QUANTIZERS)} was expected, got {quantizer!r}")
+    return QUANTIZERS[quantizer]
