@@ -103,6 +103,11 @@ def engine_context(ident: str, engine: Engine, with_centre: bool) -> EngineConte
         (u, "WEIGHT_BITS", e.weight_bits), (u, "BIAS_BITS", e.bias_bits), (i, "ACC_BITS", e.acc_bits), (u, "SHIFT_BITS", e.shift_bits),
         (i, "SHIFT_MIN", e.shift_min), (i, "SHIFT_MAX", e.shift_max), (i, "QMIN", e.out_fmt.qmin), (i, "QMAX", e.out_fmt.qmax),
     )  # fmt: skip
+    if e.coding is not None:
+        c = e.coding
+        constants += ((u, "VALUE_BITS", c.value_bits), (u, "CODEBOOK", int(bool(c.codebook))))
+        if c.sparse:
+            constants += ((u, "GROUPS", c.groups), (u, "GROUP_LANES", c.group), (u, "READ", c.read), (u, "COLUMNS", c.columns), (u, "VALUE_WORDS", c.words))
     if e.pixel_buffered and not with_centre:
         reader = "pixel_reader"
     else:
