@@ -64,10 +64,8 @@ def memories(qgraph: QuantGraph, plan: FoldPlan, design: RtlDesign) -> tuple[Mem
                 continue
             ident = engines[engine.node].ident
             for stored in stored_rows(engine, op):
-                if stored.kind == "values":
-                    names = [value_name(ident, group) for group in range(len(stored.memories))]
-                else:
-                    names = [memory_name(ident, stored.kind)]
+                grouped = stored.kind == "values"
+                names = [value_name(ident, g) if grouped else memory_name(ident, stored.kind) for g in range(len(stored.memories))]
                 found += [Memory(name, tuple(rows), stored.bits) for name, rows in zip(names, stored.memories, strict=True)]
             found.append(Memory(memory_name(ident, "bias"), tuple(pack_bias_rows(engine, op)), engine.fold.p_oc * engine.bias_bits))
             if engine.shift_bits:

@@ -14,6 +14,7 @@ import numpy as np
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import Int64
+from fpga_squeeze.hardware.cost_weights import COLUMN_ROWS, weight_memory_resources
 from fpga_squeeze.hardware.engine import Engine, WeightCoding
 from fpga_squeeze.hardware.weight_lanes import weight_lanes
 from fpga_squeeze.quantize.qgraph import QConv
@@ -25,12 +26,13 @@ KINDS = ("codebook", "sparse", "sparse-codebook")
 MAX_INDEX_BITS = 6
 """A table of up to 64 entries is a LUT of six inputs a bit."""
 
-GROUP_LANES = 8
+GROUP_LANES = (8, 4)
 """Most lanes that share a stream of values. A lane chooses among about as many columns, so its multiplexer grows with the group; smaller groups have more
 memories, and their numbers of values differ more."""
 
-COLUMN_ROWS = 32
-"""Values that a column holds: the depth of a LUT RAM."""
+BLOCK_LUTS = 150
+"""LUTs that an 18 Kb block is worth where the size of a group is chosen: the fewest on any UltraScale+ part in hardware/devices.toml (a ZCU102 has 150 a
+block). Not the device's own ratio, so that a file of folds stores the same on every device."""
 
 READ_DELAY, ROOM_DELAY = 3, 2
 """fsq_sparse_group: cycles from asking for values to the columns that hold them, and from taking values to the room that is seen."""
@@ -43,8 +45,16 @@ def coding_of(kind: str, engine: Engine, qconv: QConv) -> WeightCoding:
     """
     if kind not in KINDS:
         raise InputError(f"layer {engine.node}: weight coding {kind!r}; {DENSE}, {', '.join(KINDS)} were expected")
-    f = engine.fold
-    return _coding(kind, engine.node, _Weights(weight_lanes(engine, qconv)), (f.p_oc, f.p_ic, f.p_k), engine.weight_bits)
+    codings = _codings(kind, engine.node, _Weights(weight_lanes(engine, qconv)), engine.weight_bits)
+    if len(codings) == 1:
+        return codings[0]
+    return min(codings, key=lambda c: (_worth(replace(engine, coding=c)), codings.index(c)))
+
+
+def _worth(engine: Engine) -> int:
+    """LUTs of a weight memory and its decoder, blocks counted as BLOCK_LUTS each."""
+    taken = weight_memory_resources(engine, None)
+    return taken.lut + BLOCK_LUTS * taken.bram18
 
 
 class _Weights:
@@ -62,7 +72,8 @@ class _Weights:
 
 
 @lru_cache(maxsize=256)
-def _coding(kind: str, node: str, weights: _Weights, fold: tuple[int, int, int], weight_bits: int) -> WeightCoding:
+def _codings(kind: str, node: str, weights: _Weights, weight_bits: int) -> tuple[WeightCoding, ...]:
+    """The coding, for every size of a group."""
     lanes = weights.lanes
     codebook: tuple[int, ...] = ()
     bits = weight_bits
@@ -76,12 +87,16 @@ def _coding(kind: str, node: str, weights: _Weights, fold: tuple[int, int, int],
             raise InputError(f"layer {node}: {len(codebook)} distinct weights, a codebook beside {weight_bits}-bit weights holds at most {most}")
         codebook += (0,) * ((1 << bits) - len(codebook))
     if kind == "codebook":
-        return WeightCoding(kind, bits, codebook)
-    groups = ceil(lanes.shape[1] / GROUP_LANES)
-    group = ceil(lanes.shape[1] / groups)
-    counts = _counts(lanes, groups, group)
-    read, columns, words = _reading(counts)
-    return WeightCoding(kind, bits, codebook, groups, group, read, columns, words)
+        return (WeightCoding(kind, bits, codebook),)
+    found = []
+    for most in GROUP_LANES:
+        groups = ceil(lanes.shape[1] / most)
+        group = ceil(lanes.shape[1] / groups)
+        read, columns, words = _reading(_counts(lanes, groups, group))
+        coding = WeightCoding(kind, bits, codebook, groups, group, read, columns, words)
+        if coding not in found:
+            found.append(coding)
+    return tuple(found)
 
 
 def _counts(lanes: Int64, groups: int, group: int) -> Int64:
@@ -143,7 +158,7 @@ def index_lanes(coding: WeightCoding, lanes: Int64) -> Int64:
     at = np.searchsorted(used, lanes).clip(max=len(used) - 1)
     if not np.array_equal(used[at], lanes):
         raise InputError("a weight that is not in the codebook: the network is not the one the machine was planned for; plan it again")
-    return place[at]
+    return np.asarray(place[at], dtype=np.int64)
 
 
 def bitmap_lanes(coding: WeightCoding, lanes: Int64) -> Int64:
@@ -155,7 +170,8 @@ def bitmap_lanes(coding: WeightCoding, lanes: Int64) -> Int64:
     counts = by_group.sum(2)
     extra = filled(counts, coding.words * coding.read) - counts
     empty = 1 - by_group
-    return (by_group | (empty & (np.cumsum(empty, axis=2) <= extra[:, :, None]))).reshape(depth, -1)
+    filling = empty & (np.cumsum(empty, axis=2) <= extra[:, :, None])
+    return np.asarray(by_group | filling, dtype=np.int64).reshape(depth, -1)
 
 
 def value_words(coding: WeightCoding, lanes: Int64, bitmap: Int64) -> list[Int64]:
