@@ -31,7 +31,7 @@ GROUP_LANES = (8, 4)
 memories, and their numbers of values differ more."""
 
 BLOCK_LUTS = 150
-"""LUTs that an 18 Kb block is worth where the size of a group is chosen: the fewest on any UltraScale+ part in hardware/devices.toml (a ZCU102 has 150 a
+"""LUTs that an 18 Kb block is worth where group and values at a time are chosen: the fewest on any UltraScale+ part in hardware/devices.toml (a ZCU102 has 150 a
 block). Not the device's own ratio, so that a file of folds stores the same on every device."""
 
 READ_DELAY, ROOM_DELAY = 3, 2
@@ -73,7 +73,7 @@ class _Weights:
 
 @lru_cache(maxsize=256)
 def _codings(kind: str, node: str, weights: _Weights, weight_bits: int) -> tuple[WeightCoding, ...]:
-    """The coding, for every size of a group."""
+    """The coding; sparse: for every size of a group and every number of values read at a time that keeps the rate."""
     lanes = weights.lanes
     codebook: tuple[int, ...] = ()
     bits = weight_bits
@@ -88,14 +88,12 @@ def _codings(kind: str, node: str, weights: _Weights, weight_bits: int) -> tuple
         codebook += (0,) * ((1 << bits) - len(codebook))
     if kind == "codebook":
         return (WeightCoding(kind, bits, codebook),)
-    found = []
+    found: dict[WeightCoding, None] = {}
     for most in GROUP_LANES:
         groups = ceil(lanes.shape[1] / most)
         group = ceil(lanes.shape[1] / groups)
-        read, columns, words = _reading(_counts(lanes, groups, group))
-        coding = WeightCoding(kind, bits, codebook, groups, group, read, columns, words)
-        if coding not in found:
-            found.append(coding)
+        for read, columns, words in _readings(_counts(lanes, groups, group)):
+            found[WeightCoding(kind, bits, codebook, groups, group, read, columns, words)] = None
     return tuple(found)
 
 
@@ -103,19 +101,20 @@ def _counts(lanes: Int64, groups: int, group: int) -> Int64:
     """Weights that are not zero, int64 (words, groups)."""
     marked = np.zeros((lanes.shape[0], groups * group), dtype=np.int64)
     marked[:, : lanes.shape[1]] = lanes != 0
-    return marked.reshape(lanes.shape[0], groups, group).sum(2)
+    return np.asarray(marked.reshape(lanes.shape[0], groups, group).sum(2), dtype=np.int64)
 
 
-def _reading(counts: Int64) -> tuple[int, int, int]:
-    """(values a word of the memory, columns, words) for groups that take `counts` values word by word, (words, groups): of what keeps the rate the fewest
-    columns, then the fewest values at a time. As many at a time as any word takes always keep it."""
+def _readings(counts: Int64) -> list[tuple[int, int, int]]:
+    """(values a word of the memory, columns, words) for groups that take `counts` values word by word, (words, groups): all that keep the rate. As many at a
+    time as any word takes always do."""
     most = max(1, int(counts.max()))
     largest = int(counts.sum(0).max())
-    for columns, read in sorted((ceil(most / read) * read, read) for read in range(1, most + 1)):
-        words = max(1, ceil(largest / read))
+    found = []
+    for read in range(1, most + 1):
+        words, columns = max(1, ceil(largest / read)), ceil(most / read) * read
         if words <= counts.shape[0] and keeps_rate(filled(counts, words * read), read, columns):
-            return read, columns, words
-    raise AssertionError("a memory read as wide as the largest word keeps the rate")
+            found.append((read, columns, words))
+    return found
 
 
 def filled(counts: Int64, total: int) -> Int64:

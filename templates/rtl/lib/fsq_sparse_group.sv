@@ -124,7 +124,7 @@ module fsq_sparse_group #(
         reg [SUM_BITS-1:0] sum;
         begin
             sum = {{(SUM_BITS-COLUMN_BITS){1'b0}}, from} + {{(SUM_BITS-COUNT_BITS){1'b0}}, steps};
-            sum = (sum >= COLUMNS) ? sum - COLUMNS : sum;
+            if (COLUMNS != (1 << COLUMN_BITS) && sum >= COLUMNS) sum = sum - COLUMNS;  // a power of two wraps by itself
             column = sum[COLUMN_BITS-1:0];
         end
     endfunction
@@ -144,9 +144,10 @@ module fsq_sparse_group #(
     generate
         for (c = 0; c < COLUMNS; c = c + 1) begin : gen_column
             reg [ROW_BITS-1:0] row_reg;
-            // Steps from `first` to this column.
-            wire [SUM_BITS-1:0] steps = (first_reg <= c) ? c - first_reg : c + COLUMNS - first_reg;
-            wire taken = steps < count_reg;
+            // Steps from `first` to this column, modulo COLUMNS.
+            wire [COLUMN_BITS-1:0] ahead = c - first_reg;
+            wire [COLUMN_BITS-1:0] behind = c + COLUMNS - first_reg;
+            wire taken = {1'b0, (first_reg <= c) ? ahead : behind} < count_reg;
             always_ff @(posedge clk) begin : rows
                 if (rst) row_reg <= {ROW_BITS{1'b0}};
                 else if (taken) row_reg <= row_reg + 1'b1;
