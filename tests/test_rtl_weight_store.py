@@ -108,7 +108,7 @@ def test_one_flipped_bit_of_the_bitmap_is_noticed() -> None:
     lanes = lanes_of(40, 16, 0.4)
     files = coded(lanes, "sparse", 8)[1]
     first, rest = files["stored.hex"].split("\n", 1)
-    with pytest.raises(harness.SimulationError, match="was expected|is empty"):
+    with pytest.raises(harness.SimulationError, match=r"was expected|is empty"):
         run_store(lanes, "sparse", "icarus", files | {"stored.hex": f"{int(first, 16) ^ 1:x}\n{rest}"})
 
 
