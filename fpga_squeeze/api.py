@@ -54,6 +54,7 @@ class ExportOptions(TypedDict, total=False):
     max_dsp: int
     utilisation: float
     weights: str
+    weight_storage: str
     folding: PathLike
     golden_frames: int
     top: str

@@ -65,6 +65,11 @@ def export(
         str | None,
         typer.Option(metavar="MODE", help="rom: in the bitstream; loaded: over an AXI4-Stream port; auto: loaded where URAM holds them. [default: auto]"),
     ] = None,
+    weight_storage: Annotated[
+        str | None,
+        typer.Option(metavar="MODE", help="How weights in the bitstream are stored, without loss. dense: as they are; codebook: indices of few distinct "
+                     "values; sparse: a bitmap and what is not zero; auto: a layer's smallest that is worth its decoder. [default: dense]"),
+    ] = None,
     folding: Annotated[Path | None, typer.Option(metavar="FILE", help="Use this folding.json (edit an export's) instead of the search.")] = None,
     golden_frames: Annotated[int | None, typer.Option(metavar="N", help="Calibration images kept as golden test frames. [default: 2]")] = None,
     top: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the top function. [default: squeezenet]")] = None,
@@ -87,7 +92,7 @@ def export(
         arch=arch, input_size=input_size, ceil_mode=ceil_mode, conv10_padding=conv10_padding, preprocess=preprocess,
         weight_bits=weight_bits, act_bits=act_bits, layer_bits=parse_layer_bits(layer_bits) or None, weight_budget=weight_budget, budget=budget,
         device=device, target_fps=target_fps, clock_mhz=clock_mhz, golden_frames=golden_frames, top=top, rtl_top_k=rtl_top_k,
-        max_dsp=max_dsp, utilisation=utilisation, weights=weights, folding=str(folding) if folding else None,
+        max_dsp=max_dsp, utilisation=utilisation, weights=weights, weight_storage=weight_storage, folding=str(folding) if folding else None,
         onnx_dialect=onnx_dialect,
     )  # fmt: skip
     with terminal.progress_bars() as progress:

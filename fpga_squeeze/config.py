@@ -15,6 +15,7 @@ from fpga_squeeze.limits import INPUT_SIZES
 WEIGHT_BITS = (2, 16)
 ACT_BITS = (4, 16)
 WEIGHTS = ("rom", "loaded", "auto")
+WEIGHT_STORAGES = ("dense", "auto", "codebook", "sparse")
 ONNX_DIALECTS = ("qdq", "qonnx")
 
 
@@ -25,6 +26,7 @@ class ExportConfig:
     None means "as the architecture implies"; the export prints what was assumed. `budget` is a size such as "10MB" (10,000,000 bytes).
     `weight_budget`, a size too, lets the export choose every layer's width: `weight_bits` is then the widest, `layer_bits` are given (quantize/mixed.py).
     `target_fps`, `max_dsp`, `utilisation` and `weights` steer the folding search (hardware/search.py); `folding` is a folding.json that replaces it.
+    `weight_storage`: how weight memories hold the weights, once the folds are known (hardware/weight_choice.py).
     `rtl_top_k` above 0 lets the RTL send the best classes only, as {class index, sum} beats. `onnx_dialect` "qonnx" adds the QONNX form.
     """
 
@@ -44,6 +46,7 @@ class ExportConfig:
     max_dsp: int | None = None
     utilisation: float = 0.85
     weights: str = "auto"
+    weight_storage: str = "dense"
     folding: str | None = None
     golden_frames: int = 2
     top: str = "squeezenet"
@@ -68,6 +71,8 @@ class ExportConfig:
         _positive("--utilisation", self.utilisation, 1.0)
         if self.weights not in WEIGHTS:
             raise InputError(f"--weights: one of {', '.join(WEIGHTS)} was expected, got {self.weights!r}")
+        if self.weight_storage not in WEIGHT_STORAGES:
+            raise InputError(f"--weight-storage: one of {', '.join(WEIGHT_STORAGES)} was expected, got {self.weight_storage!r}")
         if self.onnx_dialect not in ONNX_DIALECTS:
             raise InputError(f"--onnx-dialect: one of {', '.join(ONNX_DIALECTS)} was expected, got {self.onnx_dialect!r}")
         _positive("--clock-mhz", self.clock_mhz, 2000.0)

@@ -127,6 +127,7 @@ def _engine(e: Engine) -> dict[str, Any]:
         "in_format": _format(e.in_fmt.bits, e.in_fmt.frac, e.in_fmt.signed), "out_format": _format(e.out_fmt.bits, e.out_fmt.frac, e.out_fmt.signed),
         "weight_bits": e.weight_bits, "bias_bits": e.bias_bits, "acc_bits": e.acc_bits, "shift": [e.shift_min, e.shift_max],
         "weight_rows": e.weight_depth, "weight_row_bits": e.weight_word_bits,
+        **({"weight_coding": e.coding.kind, "stored_weight_bits": e.stored_weight_bits} if e.coding else {}),
     }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.goal import Found, Goal
 from fpga_squeeze.hardware.plan import FoldPlan
 from fpga_squeeze.hardware.search import check_plan, search
+from fpga_squeeze.hardware.weight_choice import with_storage
 from fpga_squeeze.ir import Graph, has_caps
 from fpga_squeeze.load.arrays import array_set
 from fpga_squeeze.load.images import ImageSet, list_images, load_files
@@ -226,7 +227,7 @@ def fold_model(quantized: Quantized, config: ExportConfig, device: Device | None
     stored: dict[str, int] = {}
     for _ in range(WIDTH_ROUNDS):
         engines = [e for stage in found.plan.stages for e in stage.engines]
-        taken = sum(e.weight_depth * e.weight_word_bits for e in engines)
+        taken = sum(e.stored_weight_bits for e in engines)
         if taken <= 8 * limit:
             return quantized, found
         # Never fewer than seen before: widths and folds cannot chase each other in circles.
@@ -276,12 +277,20 @@ def choose_plan(qgraph: QuantGraph, config: ExportConfig, device: Device | None)
     """
     goal = Goal(config.clock_mhz, config.target_fps, config.max_dsp, config.utilisation, config.weights)
     if config.folding is None:
-        return search(qgraph, goal, device)
+        return _stored(search(qgraph, goal, device), qgraph, config, goal, device)
     try:
         text = Path(config.folding).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--folding {config.folding}: cannot be read ({error}); the folding.json of an export was expected") from error
-    return check_plan(folding.folding_from_json(text, qgraph), goal, device)
+    return _stored(check_plan(folding.folding_from_json(text, qgraph), goal, device), qgraph, config, goal, device)
+
+
+def _stored(found: Found, qgraph: QuantGraph, config: ExportConfig, goal: Goal, device: Device | None) -> Found:
+    """`found` with its weights stored as --weight-storage says, within the same limits."""
+    plan = with_storage(found.plan, qgraph, config.weight_storage, device, found.limits)
+    if plan is found.plan:
+        return found
+    return replace(check_plan(plan, goal, device), bound_cycles=found.bound_cycles)
 
 
 def load_options(config: ExportConfig) -> LoadOptions:

@@ -25,7 +25,10 @@ Int64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ConvSpec:
-    """One convolution and its folding. `pads`: top, left, bottom, right. `shift`: smallest and largest requantize shift, None picks a fitting one."""
+    """One convolution and its folding. `pads`: top, left, bottom, right. `shift`: smallest and largest requantize shift, None picks a fitting one.
+
+    `keep`: share of the weights that is not made zero; `step`: the others are multiples of it.
+    """
 
     size: tuple[int, int]
     channels: tuple[int, int]
@@ -44,6 +47,8 @@ class ConvSpec:
     p_px: int = 1
     pack: int = 0
     pack_shift: int = 18
+    keep: float = 1.0
+    step: int = 1
 
     @classmethod
     def from_json(cls, text: str) -> ConvSpec:
@@ -106,6 +111,8 @@ class ConvCase:
         limit = 1 << (spec.weight_bits - 1)
         weight = self.rng.integers(-limit, limit, size=(oc, ic, spec.kernel, spec.kernel), dtype=np.int64)
         weight.flat[0], weight.flat[-1] = -limit, limit - 1
+        if spec.keep < 1 or spec.step > 1:  # a generator of its own: all else stays as it is without
+            weight = weight // spec.step * spec.step * (np.random.default_rng(spec.seed).random(weight.shape) < spec.keep)
         self.in_fmt = TensorFormat(spec.act_bits, 0, spec.act_signed)
         self.out_fmt = TensorFormat(spec.out_bits, 0, spec.out_signed)
         spread = float(limit * self.in_fmt.qmax * np.sqrt(ic * spec.kernel**2)) / 3

@@ -7,7 +7,10 @@ import pytest
 from sim import harness
 from sim.conv_case import ConvCase, ConvSpec
 
-MVU = ("mvu", "mvu_dot", "mvu_pair", "adder_tree", "parameter_memory", "lut_rom", "memory", "requantize", "fifo")
+MVU = (
+    "mvu", "mvu_dot", "mvu_pair", "adder_tree", "parameter_memory", "lut_rom", "memory", "requantize", "fifo",
+    "weight_store", "sparse_group", "codebook",
+)  # fmt: skip
 SOURCES = [harness.LIB / f"fsq_{name}.sv" for name in ("expand", "concat", "width_converter", "line_buffer", "pixel_buffer", "pixel_order", *MVU)]
 Fold = tuple[int, int, int]
 

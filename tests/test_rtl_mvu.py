@@ -10,7 +10,10 @@ import pytest
 from sim import harness
 from sim.conv_case import ConvCase, ConvSpec
 
-MODULES = ("mvu", "mvu_dot", "mvu_pair", "adder_tree", "parameter_memory", "lut_rom", "memory", "requantize", "fifo")
+MODULES = (
+    "mvu", "mvu_dot", "mvu_pair", "adder_tree", "parameter_memory", "lut_rom", "memory", "requantize", "fifo",
+    "weight_store", "sparse_group", "codebook",
+)  # fmt: skip
 SOURCES = [harness.LIB / f"fsq_{name}.sv" for name in MODULES]
 NONE = (0, 0, 0, 0)
 

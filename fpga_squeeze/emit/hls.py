@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fpga_squeeze.emit.hls_context import design_context
 from fpga_squeeze.emit.hls_types import DesignContext, EngineContext, HlsOptions, ModuleContext
 from fpga_squeeze.emit.render import banner, render, static_files
-from fpga_squeeze.emit.weights import pack_bias_rows, pack_rows, pack_shift_rows, row_bytes
+from fpga_squeeze.emit.weights import pack_bias_rows, pack_shift_rows, row_bytes, stored_rows
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware.plan import FoldPlan
 from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
@@ -18,6 +18,9 @@ _BYPASS_FILES = ("add.h", "fork.h", "tb_bypass.h")
 
 _CONCAT_FILES = ("concat_pack.h",)
 """Static files that only a machine with a concat of a bypass has."""
+
+_CODING_FILES = ("weight_reader.h",)
+"""Static files that only a machine with coded weights has."""
 
 _HEADERS = {
     "conv": ("mvu.h",),
@@ -50,6 +53,8 @@ def emit_hls(qgraph: QuantGraph, plan: FoldPlan, options: HlsOptions | None = No
     texts["hls/csim.mk"] = render("hls/csim.mk.jinja", banner=banner(design.digest, "C simulation with a plain C++ compiler."), d=design)
     content = {path: text.encode() for path, text in texts.items()}
     unused = (() if design.bypassed else _BYPASS_FILES) + (() if any(s.kind == "concat" for s in design.stages) else _CONCAT_FILES)
+    if not any(e.engine.coding for s in design.stages for e in s.engines):
+        unused += _CODING_FILES
     for folder in ("lib", "csim", "tb"):
         library = static_files(f"hls/{folder}", ".h")
         content.update({f"hls/{folder}/{name}": data for name, data in library.items() if name not in unused})
@@ -64,6 +69,8 @@ def _module_files(design: DesignContext, module: ModuleContext) -> dict[str, str
         headers.add(f"{engine.reader.removesuffix('_with_centre')}.h")
         if engine.grouped:
             headers.add("pixel_group.h")
+        if engine.engine.coding is not None:
+            headers.add("weight_reader.h")
     if any("_beats<" in call.function for calls in (module.calls, *(s.calls for s in module.stages)) for call in calls):
         headers.add("width.h")
     context = {
@@ -82,7 +89,9 @@ def _weights(design: DesignContext, qgraph: QuantGraph, context: EngineContext) 
     op = qgraph[engine.node].op
     if not isinstance(op, QConv):
         raise InputError(f"layer {engine.node}: the plan has a convolution engine for it, the network {type(op).__name__}; plan it again")
-    weights = row_bytes(pack_rows(engine, op), engine.weight_word_bits)
+    stored, *more = stored_rows(engine, op)
+    weights = row_bytes(stored.memories[0], stored.bits)
+    values = [row_bytes(memory, more[0].bits) for memory in more[0].memories] if more else []
     bias = row_bytes(pack_bias_rows(engine, op), engine.fold.p_oc * engine.bias_bits)
     shift = row_bytes(pack_shift_rows(engine, op), engine.fold.p_oc * engine.shift_bits)
     padded = np.zeros(engine.ic_folds * engine.fold.p_ic, dtype=np.int64)
@@ -94,6 +103,9 @@ def _weights(design: DesignContext, qgraph: QuantGraph, context: EngineContext) 
         weights=_rows(weights),
         weight_row_bytes=weights.shape[1],
         weight_bits=engine.weight_bits,
+        values=[_rows(group) for group in values],
+        value_bits=engine.coding.value_bits if engine.coding else 0,
+        value_row_bytes=values[0].shape[1] if values else 0,
         bias=_rows(bias),
         bias_row_bytes=bias.shape[1],
         bias_bits=engine.bias_bits,

@@ -55,6 +55,9 @@ def configuration_digest(qgraph: QuantGraph, plan: FoldPlan, options: HlsOptions
     digest = hashlib.sha256(repr((plan, options)).encode())
     if plan.bypasses:
         digest.update(repr(plan.bypasses).encode())
+    codings = [(e.node, e.coding) for stage in plan.stages for e in stage.engines if e.coding is not None]
+    if codings:
+        digest.update(repr(codings).encode())
     for node in qgraph.nodes:
         digest.update(repr((node.name, node.inputs, node.shape, node.fmt)).encode())
         if isinstance(node.op, QConv):

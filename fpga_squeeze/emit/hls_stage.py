@@ -102,6 +102,7 @@ def engine_context(ident: str, engine: Engine, with_centre: bool) -> EngineConte
         (u, "IN_SIGNED", int(e.in_fmt.signed)), (u, "PACKING", PACKINGS[e.packing]), (u, "PACK_SHIFT", e.pack_shift),
         (u, "WEIGHT_BITS", e.weight_bits), (u, "BIAS_BITS", e.bias_bits), (i, "ACC_BITS", e.acc_bits), (u, "SHIFT_BITS", e.shift_bits),
         (i, "SHIFT_MIN", e.shift_min), (i, "SHIFT_MAX", e.shift_max), (i, "QMIN", e.out_fmt.qmin), (i, "QMAX", e.out_fmt.qmax),
+        *_coding_constants(e),
     )  # fmt: skip
     if e.pixel_buffered and not with_centre:
         reader = "pixel_reader"
@@ -109,6 +110,17 @@ def engine_context(ident: str, engine: Engine, with_centre: bool) -> EngineConte
         reader = f"{'window' if e.fold.p_px == 1 else 'group'}_reader{'_with_centre' if with_centre else ''}"
     grouped = e.fold.p_px > 1
     return EngineContext(ident, e.node, e, lane_type(e.in_fmt), lane_type(e.out_fmt), constants, reader, grouped, STORAGES[e.weight_storage])
+
+
+def _coding_constants(e: Engine) -> tuple[tuple[str, str, int], ...]:
+    """What lib/weight_reader.h needs to know of coded weights."""
+    c = e.coding
+    if c is None:
+        return ()
+    found = [("VALUE_BITS", c.value_bits), ("CODEBOOK", int(bool(c.codebook)))]
+    if c.sparse:
+        found += [("GROUPS", c.groups), ("GROUP_LANES", c.group), ("READ", c.read), ("COLUMNS", c.columns), ("VALUE_WORDS", c.words)]
+    return tuple(("unsigned", name, value) for name, value in found)
 
 
 def size_text(shape: Shape) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from fpga_squeeze.emit.load_image import load_image
 from fpga_squeeze.emit.render import banner, render, static_files
 from fpga_squeeze.emit.rtl_context import Memory, RtlDesign, RtlOptions, memory_name, rtl_design
+from fpga_squeeze.emit.rtl_parameters import value_name
 from fpga_squeeze.emit.rtl_sim import sim_files
-from fpga_squeeze.emit.weights import pack_bias_rows, pack_rows, pack_shift_rows
+from fpga_squeeze.emit.weights import pack_bias_rows, pack_shift_rows, stored_rows
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware.plan import FoldPlan
 from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
@@ -62,7 +63,10 @@ def memories(qgraph: QuantGraph, plan: FoldPlan, design: RtlDesign) -> tuple[Mem
             if engine.loaded:
                 continue
             ident = engines[engine.node].ident
-            found.append(Memory(memory_name(ident, "weights"), tuple(pack_rows(engine, op)), engine.weight_word_bits))
+            for stored in stored_rows(engine, op):
+                grouped = stored.kind == "values"
+                names = [value_name(ident, g) if grouped else memory_name(ident, stored.kind) for g in range(len(stored.memories))]
+                found += [Memory(name, tuple(rows), stored.bits) for name, rows in zip(names, stored.memories, strict=True)]
             found.append(Memory(memory_name(ident, "bias"), tuple(pack_bias_rows(engine, op)), engine.fold.p_oc * engine.bias_bits))
             if engine.shift_bits:
                 found.append(Memory(memory_name(ident, "shift"), tuple(pack_shift_rows(engine, op)), engine.fold.p_oc * engine.shift_bits))
@@ -84,7 +88,8 @@ def _check_memories(design: RtlDesign, stored: tuple[Memory, ...]) -> None:
     names = {m.file for m in stored}
     for stage in design.stages:
         files = [value.split('"')[1] for _, value in stage.parameters if value.startswith("{WEIGHTS")]
-        missing = [file for file in files if file not in names]
+        # VALUE_FILE is the beginning of a name: the library adds the number of the group.
+        missing = [file for file in files if file not in names and f"{file}_000.hex" not in names]
         if missing:
             raise InputError(f"stage {stage.name}: reads {missing[0]}, which no engine of the plan fills; plan it again")
     short = next((m for m in stored if not m.rows or max(m.rows) >> m.bits), None)

@@ -28,8 +28,18 @@ PACKS = {"none": 0, "channels": 1, "pixels": 2}
 
 
 def memory_name(engine_ident: str, kind: str) -> str:
-    """File name of one of an engine's memories: kind is weights, bias or shift."""
+    """File name of one of an engine's memories: kind is weights, indices, bitmap, bias or shift."""
     return f"{engine_ident}_{kind}.hex"
+
+
+def value_stem(engine_ident: str) -> str:
+    """What the files of the values of an engine's sparse weights begin with: VALUE_FILE of fsq_weight_store."""
+    return f"{engine_ident}_values"
+
+
+def value_name(engine_ident: str, group: int) -> str:
+    """File name of the values of one group of lanes."""
+    return f"{value_stem(engine_ident)}_{group:03d}.hex"
 
 
 class _File(str):
@@ -50,8 +60,13 @@ def _files(e: Engine, engines: dict[str, EngineRtl], prefix: str = "") -> Parame
     """The memories an engine reads; one shift for all channels needs none, nor does what is loaded."""
     if e.loaded:
         return []
-    kinds = [("WEIGHT", "weights"), ("BIAS", "bias"), *([("SHIFT", "shift")] if e.shift_bits else [])]
-    return [(f"{prefix}{kind}_FILE", _File(memory_name(engines[e.node].ident, name))) for kind, name in kinds]
+    ident = engines[e.node].ident
+    weights = "weights" if e.coding is None else "bitmap" if e.coding.sparse else "indices"
+    kinds = [("WEIGHT", weights), ("BIAS", "bias"), *([("SHIFT", "shift")] if e.shift_bits else [])]
+    files: Parameters = [(f"{prefix}{kind}_FILE", _File(memory_name(ident, name))) for kind, name in kinds]
+    if e.coding is not None and e.coding.sparse:
+        files.append((f"{prefix}VALUE_FILE", _File(value_stem(ident))))
+    return files
 
 
 def _numbers(e: Engine, prefix: str = "") -> Parameters:
@@ -61,6 +76,24 @@ def _numbers(e: Engine, prefix: str = "") -> Parameters:
     ]  # fmt: skip
 
 
+CODINGS = {"codebook": 1, "sparse": 2, "sparse-codebook": 3}
+"""CODING of fsq_mvu for an engine's coding."""
+
+
+def _coding(e: Engine) -> Parameters:
+    """How the weights are stored, where not as they are."""
+    c = e.coding
+    if c is None:
+        return []
+    found: Parameters = [("CODING", CODINGS[c.kind])]
+    if c.codebook:
+        mask = (1 << e.weight_bits) - 1
+        found += [("INDEX_BITS", c.value_bits), ("CODEBOOK", sum((value & mask) << i * e.weight_bits for i, value in enumerate(c.codebook)))]
+    if c.sparse:
+        found += [("GROUP", c.group), ("READ", c.read), ("COLUMNS", c.columns), ("VALUE_WORDS", c.words)]
+    return found
+
+
 def _forms(e: Engine, engines: dict[str, EngineRtl], prefix: str = "") -> Parameters:
     """Packing, storage and loading, where they are not the library's defaults."""
     found: Parameters = []
@@ -68,6 +101,7 @@ def _forms(e: Engine, engines: dict[str, EngineRtl], prefix: str = "") -> Parame
         found += [(f"{prefix}PACK", PACKS[e.packing]), (f"{prefix}PACK_SHIFT", e.pack_shift)]
     if e.weight_storage != "auto":
         found.append((f"{prefix}STYLE", STYLES[e.weight_storage]))
+    found += [(f"{prefix}{name}", value) for name, value in _coding(e)]
     if e.loaded:
         found += [(f"{prefix}LOADED", 1), (f"{prefix}LOAD_ID", engines[e.node].load_id)]
     return found

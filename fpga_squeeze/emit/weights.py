@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import Int64
 from fpga_squeeze.hardware.plan import Engine
+from fpga_squeeze.hardware.weight_lanes import weight_lanes as weight_lanes
+from fpga_squeeze.hardware.weight_storage import bitmap_lanes, index_lanes, value_words
 from fpga_squeeze.quantize.qgraph import QConv
 
 _BLOCK_BITS = 1 << 22
 """Bits that are spread out at once: each takes 8 bytes while its row is packed."""
-
-
-def weight_lanes(engine: Engine, qconv: QConv) -> Int64:
-    """Weights in memory order: int64 (weight_depth, p_oc * p_k * p_ic), lane ((o * p_k) + t) * p_ic + i; zero where a fold is padded."""
-    e, f = engine, engine.fold
-    oc, ic, k, _ = qconv.weight.shape
-    if (oc, ic, k) != (e.out_shape[0], e.in_shape[0], e.kernel):
-        raise InputError(f"layer {e.node}: the plan has weights {(e.out_shape[0], e.in_shape[0], e.kernel)}, the network {(oc, ic, k)}; plan it again")
-    padded = np.zeros((e.oc_folds * f.p_oc, e.ic_folds * f.p_ic, k, k), dtype=np.int64)
-    padded[:oc, :ic] = qconv.weight
-    if f.p_k not in (1, k, k * k):
-        raise InputError(f"layer {e.node}: p_k = {f.p_k} does not fold a {k}x{k} kernel; 1, {k} or {k * k} was expected")
-    # A fold of K taps is one kernel column, so the columns come first; single taps and whole kernels count row-major.
-    by_column = f.p_k == k and k > 1
-    taps = (padded.transpose(0, 1, 3, 2) if by_column else padded).reshape(e.oc_folds, f.p_oc, e.ic_folds, f.p_ic, e.k_folds, f.p_k)
-    return taps.transpose(0, 4, 2, 1, 5, 3).reshape(e.weight_depth, f.weight_lanes)
 
 
 def channel_lanes(engine: Engine, values: Int64) -> Int64:
@@ -64,8 +52,31 @@ def _packed_bytes(lanes: Int64, bits: int, what: str) -> NDArray[np.uint8]:
 
 
 def pack_rows(engine: Engine, qconv: QConv) -> list[int]:
-    """Rows of the weight memory, `weight_depth` integers of `weight_word_bits` bits."""
+    """Rows of a weight memory that holds the weights as they are, `weight_depth` integers of `weight_word_bits` bits."""
     return pack_fields(weight_lanes(engine, qconv), engine.weight_bits, f"weights of {engine.node}")
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """A memory of weights as it is stored: `kind` weights, indices, bitmap or values; for values one memory a group, all with rows of `bits` bits."""
+
+    kind: str
+    bits: int
+    memories: tuple[list[int], ...]
+
+
+def stored_rows(engine: Engine, qconv: QConv) -> tuple[StoredRows, ...]:
+    """The memories of an engine's weights: one as they are; indices of a codebook; or bitmap and values."""
+    coding = engine.coding
+    if coding is None:
+        return (StoredRows("weights", engine.weight_word_bits, (pack_rows(engine, qconv),)),)
+    lanes, what = weight_lanes(engine, qconv), f"weights of {engine.node}"
+    if not coding.sparse:
+        indices = pack_fields(index_lanes(coding, lanes), coding.value_bits, what)
+        return (StoredRows("indices", lanes.shape[1] * coding.value_bits, (indices,)),)
+    bitmap = bitmap_lanes(coding, lanes)
+    values = tuple(pack_fields(group, coding.value_bits, what) for group in value_words(coding, lanes, bitmap))
+    return (StoredRows("bitmap", bitmap.shape[1], (pack_fields(bitmap, 1, what),)), StoredRows("values", coding.read * coding.value_bits, values))
 
 
 def pack_bias_rows(engine: Engine, qconv: QConv) -> list[int]:

@@ -7,19 +7,15 @@ from __future__ import annotations
 from functools import lru_cache
 from math import ceil
 
-from fpga_squeeze.hardware.cost_stream import CACHE, bits_for, block_select, fifo_resources, logic, memory_resources, packed
+from fpga_squeeze.hardware.cost_parameters import parameter_memory_resources as parameter_memory_resources
+from fpga_squeeze.hardware.cost_stream import CACHE, bits_for, fifo_resources, logic
+from fpga_squeeze.hardware.cost_weights import act_delay, weight_memory_resources
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.fabric import Fabric, Resources, fabric_of
 from fpga_squeeze.hardware.plan import Engine
 
 DEFAULT_MULTIPLIER_BITS = (25, 18)
 """DSP48E1, the smallest AMD multiplier in use, stands in where no device is named."""
-
-SMALL_ROM_WORDS = 8
-"""fsq_parameter_memory: a LUT ROM of so few words has few different columns, and equal ones are merged."""
-
-LOAD_COLUMN = 72
-"""Bits a loaded memory is written at a time."""
 
 _REQUANTIZE_CONTROL = {0: 2, 1: 14, 2: 6, 3: 17, 4: 25, 5: 46, 6: 90}
 """LUTs of fsq_requantize besides its shifters, by bits of the shift's range (measured)."""
@@ -121,47 +117,6 @@ def requantize_resources(
     return kept + logic((max(1, spread) - 1) * kept + control, fabric), 2 * kept + out_bits + spread
 
 
-@lru_cache(maxsize=CACHE)
-def small_rom_columns(bits: int, depth: int) -> float:
-    """Different columns, constants left out, that `bits` random columns of `depth` words have on average.
-
-    >>> small_rom_columns(64, 1), round(small_rom_columns(256, 4)), round(small_rom_columns(256, 8))
-    (0.0, 14, 161)
-    """
-    kinds = 1 << depth
-    return (kinds - 2) * (1.0 - (1.0 - 1.0 / kinds) ** bits)
-
-
-@lru_cache(maxsize=CACHE)
-def parameter_memory_resources(
-    width: int, depth: int, storage: str, loaded: bool, output_register: bool, device: Device | None, different: int | None = None
-) -> Resources:
-    """fsq_parameter_memory. `different`: bits of a word that are no copies of others (sign bits of small biases are), None: all."""
-    fabric = fabric_of(device)
-    if loaded:
-        full, rest = divmod(width, LOAD_COLUMN)
-        chosen = storage
-        if storage == "auto":
-            chosen = "lut" if packed(width, depth, False, "auto", fabric.lut_inputs, False).lutram_luts else "bram"
-        columns = memory_resources(LOAD_COLUMN, depth, device, storage=chosen).times(full)
-        columns = columns + (memory_resources(rest, depth, device, storage=chosen) if rest else Resources())
-        number = full + bool(rest)
-        bus = 1 + bits_for(depth) + min(width, LOAD_COLUMN) + bits_for(number)
-        return columns + Resources(lut=logic(4 + 1.5 * number, fabric), ff=bus + (width if output_register else 0))
-    p = packed(width, depth, True, storage, fabric.lut_inputs, False)
-    registers = 2 if output_register else 1
-    if not p.lutram_luts:
-        registered = Resources(bram18=p.bram18, ff=width * (registers - 1))
-        return registered + (block_select(width, depth, True, fabric) if p.bram18 else Resources(uram=p.uram))
-    if depth <= SMALL_ROM_WORDS:
-        kinds = small_rom_columns(width if different is None else different, depth)
-        return Resources(lut=ceil(min(kinds, 2.0 ** (depth - 1))), ff=ceil(kinds * registers))
-    lut = float(p.lutram_luts)
-    if fabric.lut_inputs == 6 and depth > 256:
-        lut *= 1.45
-    return Resources(lut=ceil(lut), ff=width * registers)
-
-
 def engine_dsp(engine: Engine, device: Device | None = None) -> int:
     """DSP blocks of an engine: one a multiplication as long as both operands, as signed numbers, fit the hardware multiplier; packed multiplications
     two by two, an odd one on its own.
@@ -190,8 +145,9 @@ def mvu_resources(e: Engine, device: Device | None) -> Resources:
     requantize = requantize_resources(e.acc_bits, e.shift_min, e.shift_max, e.out_fmt.bits, e.out_fmt.signed, fabric, constant)
     lut += results * (requantize[0] + e.acc_bits * (2 if folds > 1 and not constant else 1))
     ff += results * (requantize[1] + e.acc_bits)
-    ff += 2 * lanes * fold.p_px * e.in_fmt.bits
-    sum_stage = 3 + levels
+    waiting = act_delay(e.coding, lanes * fold.p_px * e.in_fmt.bits, device)
+    lut, ff = lut + waiting[0], ff + waiting[1]
+    sum_stage = 3 + levels + (e.coding.latency if e.coding else 0)
     depth = ceil((sum_stage + 8) / folds) + 1
     address, credit, outer = bits_for(e.weight_depth), bits_for(depth + 1), bits_for(e.oc_folds)
     control = Resources(
@@ -199,7 +155,7 @@ def mvu_resources(e: Engine, device: Device | None) -> Resources:
         ff=3 * sum_stage + 4 + address + bits_for(folds) + credit + 3 + 2 * outer,
     )
     bias = fold.p_oc * e.bias_bits
-    memories = parameter_memory_resources(e.weight_word_bits, e.weight_depth, e.weight_storage, e.loaded, True, device)
+    memories = weight_memory_resources(e, device)
     memories = memories + parameter_memory_resources(bias, e.oc_folds, "lut", e.loaded, False, device, fold.p_oc * max(1, e.bias_bits - 1))
     if e.shift_bits:
         memories = memories + parameter_memory_resources(fold.p_oc * e.shift_bits, e.oc_folds, "lut", e.loaded, False, device)

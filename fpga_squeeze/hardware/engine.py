@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
 from fpga_squeeze.fixed_point import TensorFormat
@@ -34,6 +34,36 @@ class EngineFold:
 
 
 @dataclass(frozen=True)
+class WeightCoding:
+    """How a weight memory holds its weights in less room, without loss; hardware/weight_storage.py derives it from them.
+
+    `kind`: "codebook": a memory of indices and a table. "sparse": a bitmap, a bit a lane of every word, and the values of the lanes that it marks.
+    "sparse-codebook": sparse, the values are indices. `value_bits`: bits of an index, or of a value where there is no table. `codebook`: the table.
+    Sparse: `groups` groups of `group` lanes each (the last ones filled up with lanes that nothing reads) have a memory of `words` words of `read` values,
+    and `columns` FIFOs before the lanes.
+    """
+
+    kind: str
+    value_bits: int
+    codebook: tuple[int, ...] = ()
+    groups: int = 0
+    group: int = 0
+    read: int = 0
+    columns: int = 0
+    words: int = 0
+
+    @property
+    def sparse(self) -> bool:
+        """A bitmap and values."""
+        return self.kind != "codebook"
+
+    @property
+    def latency(self) -> int:
+        """Cycles that a word comes later than one that is stored as it is (DECODE of fsq_mvu)."""
+        return {"codebook": 1, "sparse": 3, "sparse-codebook": 4}[self.kind]
+
+
+@dataclass(frozen=True)
 class Engine:
     """One convolution engine: line buffer, read sequencer and p_oc x p_ic x p_k x p_px multipliers.
 
@@ -45,6 +75,7 @@ class Engine:
     `packing`: two multiplications in one hardware multiplier: "channels" (two weights times a common activation), "pixels" (two activations times a
     common weight) or "none"; `pack_shift`: bits between the two (hardware/dsp_packing.py). `weight_storage`: "lut", "bram", "uram", or "auto" for the
     synthesizer's choice. `loaded`: weights, biases and shifts come over the load port after reset instead of being initial contents.
+    `coding`: how the weight memory holds the weights, None: as they are.
     """
 
     node: str
@@ -66,6 +97,8 @@ class Engine:
     pack_shift: int = 0
     weight_storage: str = "auto"
     loaded: bool = False
+    # Not in the text that configuration digests are made of: see emit/hls_context.py.
+    coding: WeightCoding | None = field(default=None, repr=False)
 
     @property
     def oc_folds(self) -> int:
@@ -107,6 +140,17 @@ class Engine:
     def weight_word_bits(self) -> int:
         """Bits of one row of the weight memory."""
         return self.fold.weight_lanes * self.weight_bits
+
+    @property
+    def stored_weight_bits(self) -> int:
+        """Bits of all that the weight memory stores: the rows, or indices and table, or bitmap, values, their padding and table."""
+        c = self.coding
+        if c is None:
+            return self.weight_depth * self.weight_word_bits
+        table = len(c.codebook) * self.weight_bits
+        if not c.sparse:
+            return self.weight_depth * self.fold.weight_lanes * c.value_bits + table
+        return self.weight_depth * c.groups * c.group + c.groups * c.words * c.read * c.value_bits + table
 
     @property
     def shift_bits(self) -> int:

@@ -2,7 +2,9 @@
 
 {"clock_mhz", "target_cycles", "stages": [{"name", "cycles", and by kind: "engine" | "expand1x1", "expand3x3", "out_lanes" | "lanes"}]}; an addition
 or a concat has "lanes" and, with a convolution on its bypass, "engine" too, with anything more "side": a list of such entries, in stream order. An engine
-is {"p_oc", "p_ic", "p_k", "p_px", "packing", "pack_shift", "weight_storage", "loaded"}; from "p_px" on they may be left out (1, "none", 0, "auto", false).
+is {"p_oc", "p_ic", "p_k", "p_px", "packing", "pack_shift", "weight_storage", "loaded", "weight_coding"}; from "p_px" on they may be left out (1, "none", 0,
+"auto", false, "dense"). "weight_storage" says in what the weights lie, "weight_coding" how they are stored there (hardware/weight_storage.py); the rest of
+a coding follows from the weights.
 `cycles` is information for the reader: it follows from the folds and is computed again when the file is read.
 """
 
@@ -14,9 +16,12 @@ from math import inf
 from typing import Any, cast
 
 from fpga_squeeze.errors import InputError
+from fpga_squeeze.hardware.engine import WeightCoding
 from fpga_squeeze.hardware.links import assemble
 from fpga_squeeze.hardware.plan import ConvStage, Engine, EngineFold, ExpandStage, FoldPlan, JoinStage, SideStage, Stage
 from fpga_squeeze.hardware.structure import build_skeleton, loadable
+from fpga_squeeze.hardware.weight_choice import coded
+from fpga_squeeze.hardware.weight_storage import DENSE, KINDS
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
 
@@ -46,7 +51,7 @@ def folding_from_json(text: str, qgraph: QuantGraph) -> FoldPlan:
     got = [e.get("name") if isinstance(e, dict) else None for e in entries] if isinstance(entries, list) else None
     if got != names:
         raise InputError(f"folding.json: stages must be {', '.join(names)}, in this order; got {got}")
-    stages = tuple(_folded(s, e) for s, e in zip(skeleton.stages, entries, strict=True))
+    stages = tuple(coded(_folded(s, e), qgraph) for s, e in zip(skeleton.stages, entries, strict=True))
     return assemble(qgraph, skeleton, stages, float(clock), target)
 
 
@@ -72,9 +77,10 @@ def _lone(stage: JoinStage) -> ConvStage | None:
 
 def _fold_entry(engine: Engine) -> dict[str, int | str | bool]:
     fold = engine.fold
+    coding: dict[str, int | str | bool] = {"weight_coding": engine.coding.kind} if engine.coding else {}
     return {
         "p_oc": fold.p_oc, "p_ic": fold.p_ic, "p_k": fold.p_k, "p_px": fold.p_px, "packing": engine.packing, "pack_shift": engine.pack_shift,
-        "weight_storage": engine.weight_storage, "loaded": engine.loaded,
+        "weight_storage": engine.weight_storage, "loaded": engine.loaded, **coding,
     }  # fmt: skip
 
 
@@ -110,15 +116,19 @@ def _side(stage: JoinStage, only: ConvStage | None, entry: dict[str, Any]) -> tu
 
 def _engine(name: str, key: str, engine: Engine, entry: dict[str, Any]) -> Engine:
     where = f"stage {name}, {key}"
-    _keys(where, entry[key], {"p_oc", "p_ic", "p_k"}, optional={"p_px", "packing", "pack_shift", "weight_storage", "loaded"})
-    given = {"p_px": 1, "packing": "none", "pack_shift": 0, "weight_storage": "auto", "loaded": False, **entry[key]}
+    _keys(where, entry[key], {"p_oc", "p_ic", "p_k"}, optional={"p_px", "packing", "pack_shift", "weight_storage", "loaded", "weight_coding"})
+    given = {"p_px": 1, "packing": "none", "pack_shift": 0, "weight_storage": "auto", "loaded": False, "weight_coding": DENSE, **entry[key]}
     p_oc, p_ic, p_k, p_px = (_positive(where, k, given[k]) for k in ("p_oc", "p_ic", "p_k", "p_px"))
-    for k, kind in (("packing", str), ("pack_shift", int), ("weight_storage", str), ("loaded", bool)):
+    for k, kind in (("packing", str), ("pack_shift", int), ("weight_storage", str), ("loaded", bool), ("weight_coding", str)):
         if type(given[k]) is not kind:
             raise InputError(f"folding.json: {where}: {k} must be {kind.__name__}, got {given[k]!r}")
     folded = replace(
         engine, fold=EngineFold(p_oc, p_ic, p_k, p_px), packing=given["packing"], pack_shift=given["pack_shift"], weight_storage=given["weight_storage"]
     )
+    if given["weight_coding"] != DENSE:
+        if given["weight_coding"] not in KINDS:
+            raise InputError(f"folding.json: {where}: weight_coding must be one of {DENSE}, {', '.join(KINDS)}, got {given['weight_coding']!r}")
+        folded = replace(folded, coding=WeightCoding(given["weight_coding"], 0))
     return loadable(folded) if given["loaded"] else folded
 
 

@@ -13,6 +13,7 @@ from fpga_squeeze.hardware.dsp_packing import MAX_BITS
 from fpga_squeeze.hardware.fifo import link_depth
 from fpga_squeeze.hardware.plan import ConcatStage, ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, JoinStage, PoolStage, Stage
 from fpga_squeeze.hardware.structure import bypass_lanes, loadable, stage_in_lanes, stage_out_lanes
+from fpga_squeeze.hardware.weight_storage import coding_of
 from fpga_squeeze.quantize.qgraph import QAdd, QConcat, QConv, QNode, QuantGraph
 
 STORAGES = ("auto", "lut", "bram", "uram")
@@ -113,6 +114,11 @@ def _verify_engine(where: str, engine: Engine, qgraph: QuantGraph) -> None:
     _require(engine.weight_storage in STORAGES, where, f"weight_storage must be one of {', '.join(STORAGES)}, got {engine.weight_storage!r}")
     uram_ok = engine.weight_storage != "uram" or engine.loaded
     _require(uram_ok, where, "weight_storage uram has no initial contents; set loaded to true (weights come over the load port)")
+    if engine.coding is not None:
+        _require(not engine.loaded, where, f"weight_coding {engine.coding.kind} holds the weights of one model; loaded weights are stored as they are (dense)")
+        # What is stored follows from the weights, so it is the same or it is wrong.
+        same = engine.coding == coding_of(engine.coding.kind, engine, op)
+        _require(same, where, f"engine {engine.node}: its {engine.coding.kind} weight memory is not that of the graph's weights; plan it again")
     _verify_packing(where, engine)
 
 

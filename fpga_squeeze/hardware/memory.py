@@ -11,6 +11,7 @@ from math import ceil
 from typing import Any
 
 from fpga_squeeze.hardware.bypass import rtl_bypass_depth
+from fpga_squeeze.hardware.cost_weights import COLUMN_ROWS, table_luts
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.fifo import internal_fifos
 from fpga_squeeze.hardware.legality import verify_plan
@@ -127,7 +128,7 @@ def _engine_rows(stage: str, e: Engine, device: Device | None) -> list[MemoryRow
     rom, pixels = not e.loaded, e.fold.p_px
     bias_bits = e.fold.p_oc * (e.bias_bits + e.shift_bits)
     rows = [
-        _row(stage, "weights", f"{e.node}.weights", e.weight_word_bits, e.weight_depth, 1, device, rom=rom, storage=e.weight_storage),
+        *_weight_rows(stage, e, device),
         _row(stage, "bias", f"{e.node}.bias", bias_bits, e.oc_folds, 1, device, rom=rom, storage="lut"),
     ]
     word_bits = e.fold.p_ic * e.in_fmt.bits
@@ -139,6 +140,27 @@ def _engine_rows(stage: str, e: Engine, device: Device | None) -> list[MemoryRow
     if pixels > 1:
         # Results of two groups, put into stream order.
         rows.append(_row(stage, "line_buffers", f"{e.node}.pixel_order", pixels * e.fold.p_oc * e.out_fmt.bits, 2 * e.oc_folds, 1, device))
+    return rows
+
+
+def _weight_rows(stage: str, e: Engine, device: Device | None) -> list[MemoryRow]:
+    """Weights as they are; or indices and table; or bitmap, values, the FIFOs before the lanes and, where the values are indices, the table."""
+    c = e.coding
+    if c is None:
+        rom = not e.loaded
+        return [_row(stage, "weights", f"{e.node}.weights", e.weight_word_bits, e.weight_depth, 1, device, rom=rom, storage=e.weight_storage)]
+    if c.sparse:
+        rows = [
+            _row(stage, "weights", f"{e.node}.bitmap", c.groups * c.group, e.weight_depth, 1, device, rom=True, storage=e.weight_storage),
+            _row(stage, "weights", f"{e.node}.values", c.read * c.value_bits, c.words, c.groups, device, rom=True, storage=e.weight_storage),
+            _row(stage, "fifos", f"{e.node}.values.fifo", c.value_bits, COLUMN_ROWS, c.groups * c.columns, device, storage="lut"),
+        ]
+    else:
+        rows = [_row(stage, "weights", f"{e.node}.indices", e.fold.weight_lanes * c.value_bits, e.weight_depth, 1, device, rom=True, storage=e.weight_storage)]
+    if c.codebook:
+        # Constants in logic: a copy for every lane, of which the bits are counted once.
+        luts = table_luts(c, e.weight_bits, device) * e.fold.weight_lanes
+        rows.append(MemoryRow(stage, "weights", f"{e.node}.codebook", e.weight_bits, len(c.codebook), 1, 0, 0, luts))
     return rows
 
 

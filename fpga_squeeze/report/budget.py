@@ -12,6 +12,7 @@ from fpga_squeeze.hardware.devices import Device, load_devices
 from fpga_squeeze.hardware.memory import KINDS, MemoryRow, blocks, memory_rows, plan_rows
 from fpga_squeeze.hardware.plan import FoldPlan
 from fpga_squeeze.hardware.structure import narrowed
+from fpga_squeeze.hardware.weight_choice import with_engines
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
 UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
@@ -162,7 +163,9 @@ def _remedies(budget: MemoryBudget, plan: FoldPlan, qgraph: QuantGraph) -> list[
     widest = max(e.weight_bits for s in plan.stages for e in s.engines)
     found = []
     for bits in range(widest - 1, 1, -1):
-        narrow = replace(budget, rows=plan_rows(replace(plan, stages=tuple(narrowed(s, bits) for s in plan.stages)), budget.device))
+        # Other weights would be coded otherwise, or not at all: as they are they take most.
+        stages = tuple(with_engines(narrowed(s, bits), lambda e: replace(e, coding=None)) for s in plan.stages)
+        narrow = replace(budget, rows=plan_rows(replace(plan, stages=stages), budget.device))
         if narrow.fits:
             found.append(f"--weight-bits {bits} ({narrow.total_bytes:,} bytes)")
             break

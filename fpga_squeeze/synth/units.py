@@ -38,7 +38,9 @@ def units_of(rtl: Path, plan: FoldPlan, design: RtlDesign, device: Device, stage
             source = path.read_text(encoding="utf-8")
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); export again") from error
-        memories = tuple(re.findall(r'\{WEIGHTS, "([^"]+)"\}', source))
+        named = re.findall(r'\{WEIGHTS, "([^"]+)"\}', source)
+        # A name without its end is that of several files, one for each group of lanes (VALUE_FILE of fsq_mvu).
+        memories = tuple(m for n in named for m in ([n] if n.endswith(".hex") else sorted(p.name for p in (rtl / "weights").glob(f"{n}_*.hex"))))
         found.append(Unit(stage.name, "stage", described.ident, source, memories, stage_resources(stage, device)))
     for link, stream in zip((*plan.links, *plan.bypasses), design.all_streams, strict=True):
         estimate = converter_resources(link.shape[0], stream.bits, link.in_lanes, link.out_lanes, device)

@@ -1,6 +1,7 @@
 lib/fsq_adder.sv
 lib/fsq_adder_tree.sv
 lib/fsq_argmax.sv
+lib/fsq_codebook.sv
 lib/fsq_concat.sv
 lib/fsq_conv_engine.sv
 lib/fsq_expand.sv
@@ -20,7 +21,9 @@ lib/fsq_pixel_buffer.sv
 lib/fsq_pixel_order.sv
 lib/fsq_requantize.sv
 lib/fsq_skid.sv
+lib/fsq_sparse_group.sv
 lib/fsq_topk.sv
+lib/fsq_weight_store.sv
 lib/fsq_width_converter.sv
 lib/fsq_window_max.sv
 conv1.sv

@@ -9,10 +9,11 @@ namespace fsq {
 // Takes the windows of one frame and sends ceil(OC / P_OC) beats a group of P_PX pixels, one for every FOLDS windows.
 //
 // Row (oc_fold * FOLDS + fold) of `weights` holds, in lane (o * P_K + tap) * P_IC + channel, the weights that meet the window of that step; row
-// oc_fold of `bias` and `shift` holds one field an output channel (the shift as its distance from SHIFT_MIN).
-template <typename CFG>
+// oc_fold of `bias` and `shift` holds one field an output channel (the shift as its distance from SHIFT_MIN). `weights` is the memory of these rows, or a
+// reader that decodes them (weight_reader.h); rows are asked for in order, all of them for every group.
+template <typename CFG, typename WEIGHTS>
 void mvu(hls::stream<typename conv_shape<CFG>::window_t>& windows, hls::stream<typename conv_shape<CFG>::result_group_t>& out,
-         const unsigned char (&weights)[conv_shape<CFG>::WEIGHT_ROWS][conv_shape<CFG>::WEIGHT_ROW_BYTES],
+         WEIGHTS& weights,
          const unsigned char (&bias)[conv_shape<CFG>::OC_FOLDS][conv_shape<CFG>::BIAS_ROW_BYTES],
          const unsigned char (&shift)[conv_shape<CFG>::OC_FOLDS][conv_shape<CFG>::SHIFT_ROW_BYTES]) {
 #pragma HLS INLINE

@@ -2,7 +2,7 @@
 //
 // Parameters
 //   OC                             channels of a, of the convolution's result and of the sum
-//   IH ... PAD_VALUE, PACK ... LOAD_ID, WEIGHT_FILE ...   the engine, as in fsq_conv_engine; IN_BITS, IN_SIGNED: format of its input
+//   IH ... PAD_VALUE, PACK ... LOAD_ID, WEIGHT_FILE ..., CODING ... CODEBOOK   the engine, as in fsq_conv_engine; IN_BITS, IN_SIGNED: format of its input
 //   LANES                          channels a beat of a and of the sum
 //   A_BITS, A_SIGNED               format of a;  B_BITS, B_SIGNED  format of the convolution's result
 //   ALIGN_A, ALIGN_B, SHIFT, OUT_BITS, OUT_SIGNED   the sum, as in fsq_adder
@@ -49,6 +49,14 @@ module fsq_conv_adder #(
     parameter WEIGHT_FILE = "weights.hex",
     parameter BIAS_FILE = "bias.hex",
     parameter SHIFT_FILE = "shift.hex",
+    parameter CODING = 0,
+    parameter INDEX_BITS = 1,
+    parameter GROUP = 8,
+    parameter READ = 1,
+    parameter COLUMNS = 1,
+    parameter VALUE_WORDS = 1,
+    parameter VALUE_FILE = "values",
+    parameter [(1<<INDEX_BITS)*WEIGHT_BITS-1:0] CODEBOOK = 0,
     parameter [IC_FOLDS*P_IC*IN_BITS-1:0] PAD_VALUE = 0,
     parameter LANES = 1,
     parameter A_BITS = 8,
@@ -87,7 +95,8 @@ module fsq_conv_adder #(
         .OC_FOLDS(OC_FOLDS), .ROWS(ROWS), .PIXEL_BUFFER(PIXEL_BUFFER), .WEIGHT_BITS(WEIGHT_BITS), .ACT_BITS(IN_BITS), .ACT_SIGNED(IN_SIGNED),
         .ACC_BITS(ACC_BITS), .BIAS_BITS(BIAS_BITS), .SHIFT_MIN(SHIFT_MIN), .SHIFT_MAX(SHIFT_MAX), .OUT_BITS(B_BITS), .OUT_SIGNED(B_SIGNED),
         .PACK(PACK), .PACK_SHIFT(PACK_SHIFT), .STYLE(STYLE), .LOADED(LOADED), .LOAD_ID(LOAD_ID),
-        .WEIGHT_FILE(WEIGHT_FILE), .BIAS_FILE(BIAS_FILE), .SHIFT_FILE(SHIFT_FILE), .PAD_VALUE(PAD_VALUE)
+        .WEIGHT_FILE(WEIGHT_FILE), .BIAS_FILE(BIAS_FILE), .SHIFT_FILE(SHIFT_FILE), .PAD_VALUE(PAD_VALUE),
+        .CODING(CODING), .INDEX_BITS(INDEX_BITS), .GROUP(GROUP), .READ(READ), .COLUMNS(COLUMNS), .VALUE_WORDS(VALUE_WORDS), .VALUE_FILE(VALUE_FILE), .CODEBOOK(CODEBOOK)
     ) conv (
         .clk(clk), .rst(rst), .load_bus(load_bus),
         .s_axis_tdata(s_axis_b_tdata), .s_axis_tvalid(s_axis_b_tvalid), .s_axis_tready(s_axis_b_tready),

@@ -13,7 +13,7 @@
 //   OUT_LANES      channels an output beat; divides E1_OC
 //   ACT_BITS, ACT_SIGNED, OUT_BITS, OUT_SIGNED   formats of input and output
 //   E1_... E3_...  WEIGHT_BITS, ACC_BITS, BIAS_BITS, SHIFT_MIN, SHIFT_MAX, PACK, PACK_SHIFT, STYLE, LOADED, LOAD_ID, WEIGHT_FILE, BIAS_FILE,
-//                  SHIFT_FILE of either engine, as in fsq_mvu
+//                  SHIFT_FILE, CODING ... CODEBOOK of either engine, as in fsq_mvu
 //   CENTRE_DEPTH   words of the FIFO between reader and 1x1 engine, one for each of the P_PX pixels
 //   E1_DEPTH, E3_DEPTH   beats of OUT_LANES channels held between either engine and the concat
 //
@@ -62,6 +62,14 @@ module fsq_expand #(
     parameter E1_WEIGHT_FILE = "e1_weights.hex",
     parameter E1_BIAS_FILE = "e1_bias.hex",
     parameter E1_SHIFT_FILE = "e1_shift.hex",
+    parameter E1_CODING = 0,
+    parameter E1_INDEX_BITS = 1,
+    parameter E1_GROUP = 8,
+    parameter E1_READ = 1,
+    parameter E1_COLUMNS = 1,
+    parameter E1_VALUE_WORDS = 1,
+    parameter E1_VALUE_FILE = "values",
+    parameter [(1<<E1_INDEX_BITS)*E1_WEIGHT_BITS-1:0] E1_CODEBOOK = 0,
     parameter E3_WEIGHT_BITS = 8,
     parameter E3_ACC_BITS = 24,
     parameter E3_BIAS_BITS = 24,
@@ -75,6 +83,14 @@ module fsq_expand #(
     parameter E3_WEIGHT_FILE = "e3_weights.hex",
     parameter E3_BIAS_FILE = "e3_bias.hex",
     parameter E3_SHIFT_FILE = "e3_shift.hex",
+    parameter E3_CODING = 0,
+    parameter E3_INDEX_BITS = 1,
+    parameter E3_GROUP = 8,
+    parameter E3_READ = 1,
+    parameter E3_COLUMNS = 1,
+    parameter E3_VALUE_WORDS = 1,
+    parameter E3_VALUE_FILE = "values",
+    parameter [(1<<E3_INDEX_BITS)*E3_WEIGHT_BITS-1:0] E3_CODEBOOK = 0,
     parameter CENTRE_DEPTH = 2,
     parameter E1_DEPTH = E1_OC / OUT_LANES + 2,
     parameter E3_DEPTH = 2 * ((E3_OC + OUT_LANES - 1) / OUT_LANES) + 2
@@ -211,7 +227,8 @@ module fsq_expand #(
         .ACT_BITS(ACT_BITS), .ACT_SIGNED(ACT_SIGNED), .ACC_BITS(E1_ACC_BITS), .BIAS_BITS(E1_BIAS_BITS),
         .SHIFT_MIN(E1_SHIFT_MIN), .SHIFT_MAX(E1_SHIFT_MAX), .OUT_BITS(OUT_BITS), .OUT_SIGNED(OUT_SIGNED),
         .PACK(E1_PACK), .PACK_SHIFT(E1_PACK_SHIFT), .STYLE(E1_STYLE), .LOADED(E1_LOADED), .LOAD_ID(E1_LOAD_ID),
-        .WEIGHT_FILE(E1_WEIGHT_FILE), .BIAS_FILE(E1_BIAS_FILE), .SHIFT_FILE(E1_SHIFT_FILE)
+        .WEIGHT_FILE(E1_WEIGHT_FILE), .BIAS_FILE(E1_BIAS_FILE), .SHIFT_FILE(E1_SHIFT_FILE),
+        .CODING(E1_CODING), .INDEX_BITS(E1_INDEX_BITS), .GROUP(E1_GROUP), .READ(E1_READ), .COLUMNS(E1_COLUMNS), .VALUE_WORDS(E1_VALUE_WORDS), .VALUE_FILE(E1_VALUE_FILE), .CODEBOOK(E1_CODEBOOK)
     ) e1_mvu (
         .clk(clk), .rst(rst), .load_bus(load_bus),
         .s_axis_tdata(pixel_tdata), .s_axis_tvalid(pixel_tvalid), .s_axis_tready(pixel_tready),
@@ -229,7 +246,8 @@ module fsq_expand #(
         .ACT_BITS(ACT_BITS), .ACT_SIGNED(ACT_SIGNED), .ACC_BITS(E3_ACC_BITS), .BIAS_BITS(E3_BIAS_BITS),
         .SHIFT_MIN(E3_SHIFT_MIN), .SHIFT_MAX(E3_SHIFT_MAX), .OUT_BITS(OUT_BITS), .OUT_SIGNED(OUT_SIGNED),
         .PACK(E3_PACK), .PACK_SHIFT(E3_PACK_SHIFT), .STYLE(E3_STYLE), .LOADED(E3_LOADED), .LOAD_ID(E3_LOAD_ID),
-        .WEIGHT_FILE(E3_WEIGHT_FILE), .BIAS_FILE(E3_BIAS_FILE), .SHIFT_FILE(E3_SHIFT_FILE)
+        .WEIGHT_FILE(E3_WEIGHT_FILE), .BIAS_FILE(E3_BIAS_FILE), .SHIFT_FILE(E3_SHIFT_FILE),
+        .CODING(E3_CODING), .INDEX_BITS(E3_INDEX_BITS), .GROUP(E3_GROUP), .READ(E3_READ), .COLUMNS(E3_COLUMNS), .VALUE_WORDS(E3_VALUE_WORDS), .VALUE_FILE(E3_VALUE_FILE), .CODEBOOK(E3_CODEBOOK)
     ) e3_mvu (
         .clk(clk), .rst(rst), .load_bus(load_bus),
         .s_axis_tdata(window_tdata), .s_axis_tvalid(window_tvalid), .s_axis_tready(window_tready),

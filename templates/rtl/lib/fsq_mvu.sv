@@ -18,6 +18,8 @@
 //   BIAS_FILE    $readmemh file of OC_FOLDS words, lane o at bit o*BIAS_BITS
 //   SHIFT_FILE   $readmemh file of OC_FOLDS words, lane o's shift - SHIFT_MIN at bit o*SHIFT_BITS; not read when SHIFT_MAX = SHIFT_MIN
 //   STYLE        storage of the weights, as in fsq_parameter_memory
+//   CODING       how they are stored: 0 as they are; 1 to 3 coded, as in fsq_weight_store, with INDEX_BITS, GROUP, READ, COLUMNS, VALUE_WORDS,
+//                CODEBOOK and VALUE_FILE; WEIGHT_FILE then holds indices or bitmap. Not with LOADED = 1
 //   LOADED       1: weights, biases and shifts come over the load bus as memories LOAD_ID, LOAD_ID + 1 and LOAD_ID + 2; the files are not read
 //   FIFO_DEPTH   output beats to hold at least; more is taken when the pipeline's own length asks for it
 //
@@ -29,7 +31,7 @@
 //   high_water  largest number of beats the output FIFO held since reset
 //
 // Throughput one input beat a cycle under any stalls. Latency 8 + ceil(log2(LANES)) cycles from the last beat of a sum to its output, with PACK
-// at least 1 more (fsq_mvu_pair).
+// at least 1 more (fsq_mvu_pair), with CODING 1, 3 or 4 more. Sparse weights are read ahead first, some 100 cycles after reset.
 // The pipeline runs freely: an output beat is let in only with a place reserved for it in the FIFO (credits), so nothing has to stop.
 module fsq_mvu #(
     parameter P_OC = 4,
@@ -54,7 +56,15 @@ module fsq_mvu #(
     parameter WEIGHT_FILE = "weights.hex",
     parameter BIAS_FILE = "bias.hex",
     parameter SHIFT_FILE = "shift.hex",
-    parameter FIFO_DEPTH = 0
+    parameter FIFO_DEPTH = 0,
+    parameter CODING = 0,
+    parameter INDEX_BITS = 1,
+    parameter GROUP = 8,
+    parameter READ = 1,
+    parameter COLUMNS = 1,
+    parameter VALUE_WORDS = 1,
+    parameter VALUE_FILE = "values",
+    parameter [(1<<INDEX_BITS)*WEIGHT_BITS-1:0] CODEBOOK = 0
 ) (
     input  wire                           clk,
     input  wire                           rst,
@@ -81,7 +91,8 @@ module fsq_mvu #(
     localparam PAIR_LEVELS = GROUP_LEVELS + ((GROUPS > 1) ? $clog2(GROUPS) : 0) + 1 + ((PACK_SHIFT < PRODUCT_BITS) ? 2 : 0);
     localparam LEVELS = (PACK != 0) ? PAIR_LEVELS : TREE_LEVELS;
     localparam DELAY = LEVELS - TREE_LEVELS;        // what an unpacked dot product waits for the packed ones
-    localparam SUM_STAGE = 3 + LEVELS;              // cycles from accepting a beat to its dot product
+    localparam DECODE = (CODING == 0) ? 0 : (CODING == 1) ? 1 : CODING + 1;  // cycles that coded weights come later
+    localparam SUM_STAGE = 3 + DECODE + LEVELS;     // cycles from accepting a beat to its dot product
     localparam DONE_STAGE = SUM_STAGE + 4;          // ... to its requantized result
     // A credit is away for the pipeline, the FIFO's register and the two registers of the way back.
     localparam DEPTH_NEEDED = (DONE_STAGE + 4 + FOLDS - 1) / FOLDS + 1;
@@ -97,6 +108,8 @@ module fsq_mvu #(
         if (PACK != 0 && (ACT_SIGNED != 0 || WEIGHT_BITS > 8 || ACT_BITS > 8))
             $fatal(1, "fsq_mvu: PACK=%0d needs unsigned activations and at most 8 bits, got ACT_SIGNED=%0d WEIGHT_BITS=%0d ACT_BITS=%0d",
                 PACK, ACT_SIGNED, WEIGHT_BITS, ACT_BITS);
+        if (CODING < 0 || CODING > 3 || (CODING != 0 && LOADED != 0))
+            $fatal(1, "fsq_mvu: CODING=%0d LOADED=%0d, CODING 0 to 3 was expected and 0 where weights are loaded", CODING, LOADED);
         if (FIFO_DEPTH < 0) $fatal(1, "fsq_mvu: FIFO_DEPTH=%0d, 0 or more was expected", FIFO_DEPTH);
     end
 
@@ -113,7 +126,8 @@ module fsq_mvu #(
     wire give_back = m_axis_tvalid && m_axis_tready;
     wire [CREDIT_BITS-1:0] credit_next = credit_reg + {{(CREDIT_BITS-1){1'b0}}, give_back} - {{(CREDIT_BITS-1){1'b0}}, spend};
 
-    assign s_axis_tready = has_credit_reg || !at_last_reg;
+    wire store_ready;
+    assign s_axis_tready = (has_credit_reg || !at_last_reg) && store_ready;
 
     always_ff @(posedge clk) begin : input_control
         if (rst) begin
@@ -135,19 +149,41 @@ module fsq_mvu #(
         end
     end
 
-    // Stage 1: weight word and activations. Stage 2: once more, as a block memory's output register.
+    // Stage 1: weight word and activations. Stage 2: once more, as a block memory's output register. DECODE more for coded weights.
     wire [P_OC*LANES*WEIGHT_BITS-1:0] weight_word;
     reg  [P_PX*LANES*ACT_BITS-1:0]    act_read_reg;
     reg  [P_PX*LANES*ACT_BITS-1:0]    act_reg;
-    fsq_parameter_memory #(
-        .WIDTH(P_OC*LANES*WEIGHT_BITS), .DEPTH(WEIGHT_WORDS), .FILE(WEIGHT_FILE), .STYLE(STYLE), .LOADED(LOADED), .LOAD_ID(LOAD_ID), .OUTPUT_REG(1)
-    ) weights (
-        .clk(clk), .load_bus(load_bus), .enable(1'b1), .addr(addr_reg), .word(weight_word)
-    );
+    wire [P_PX*LANES*ACT_BITS-1:0]    act_read;
+    generate
+        if (CODING == 0) begin : gen_dense
+            fsq_parameter_memory #(
+                .WIDTH(P_OC*LANES*WEIGHT_BITS), .DEPTH(WEIGHT_WORDS), .FILE(WEIGHT_FILE), .STYLE(STYLE), .LOADED(LOADED), .LOAD_ID(LOAD_ID), .OUTPUT_REG(1)
+            ) weights (
+                .clk(clk), .load_bus(load_bus), .enable(1'b1), .addr(addr_reg), .word(weight_word)
+            );
+            assign store_ready = 1'b1;
+            assign act_read = act_read_reg;
+        end else begin : gen_coded
+            localparam WIDTH = P_PX * LANES * ACT_BITS;
+            reg [DECODE*WIDTH-1:0] act_wait_reg;
+            fsq_weight_store #(
+                .LANES(P_OC*LANES), .DEPTH(WEIGHT_WORDS), .BITS(WEIGHT_BITS), .CODING(CODING), .INDEX_BITS(INDEX_BITS), .CODEBOOK(CODEBOOK), .GROUP(GROUP),
+                .READ(READ), .COLUMNS(COLUMNS), .VALUE_WORDS(VALUE_WORDS), .FILE(WEIGHT_FILE), .VALUE_FILE(VALUE_FILE), .STYLE(STYLE)
+            ) weights (
+                .clk(clk), .rst(rst), .ready(store_ready), .valid(accept), .addr(addr_reg), .word(weight_word)
+            );
+            if (DECODE == 1) begin : gen_one
+                always_ff @(posedge clk) act_wait_reg <= act_read_reg;
+            end else begin : gen_more
+                always_ff @(posedge clk) act_wait_reg <= {act_wait_reg[0 +: (DECODE-1)*WIDTH], act_read_reg};
+            end
+            assign act_read = act_wait_reg[(DECODE-1)*WIDTH +: WIDTH];
+        end
+    endgenerate
 
     always_ff @(posedge clk) begin : operands
         act_read_reg <= s_axis_tdata;
-        act_reg <= act_read_reg;
+        act_reg <= act_read;
     end
 
     // Bit n of a pipe describes the beat n cycles after it was accepted.

@@ -8,7 +8,7 @@
 //   P_PX                           output pixels side by side, 1 to OW: they share every weight read, and each has a copy of the line buffer
 //   PIXEL_BUFFER                   1: two groups of P_PX pixels in ping-pong instead of rows; needs K = S = 1 and no padding
 //   PAD_VALUE                      what a padded position holds, channel c at bit c*ACT_BITS
-//   WEIGHT_BITS ... OUT_SIGNED, PACK ... FIFO_DEPTH   numbers, packing and memories, as in fsq_mvu
+//   WEIGHT_BITS ... OUT_SIGNED, PACK ... FIFO_DEPTH, CODING ... CODEBOOK   numbers, packing and memories, as in fsq_mvu
 //
 // Ports
 //   clk, rst    clock; synchronous reset, active high, of the control state only: the frame in work is dropped
@@ -56,6 +56,14 @@ module fsq_conv_engine #(
     parameter BIAS_FILE = "bias.hex",
     parameter SHIFT_FILE = "shift.hex",
     parameter FIFO_DEPTH = 0,
+    parameter CODING = 0,
+    parameter INDEX_BITS = 1,
+    parameter GROUP = 8,
+    parameter READ = 1,
+    parameter COLUMNS = 1,
+    parameter VALUE_WORDS = 1,
+    parameter VALUE_FILE = "values",
+    parameter [(1<<INDEX_BITS)*WEIGHT_BITS-1:0] CODEBOOK = 0,
     parameter [IC_FOLDS*P_IC*ACT_BITS-1:0] PAD_VALUE = 0
 ) (
     input  wire                     clk,
@@ -119,7 +127,8 @@ module fsq_conv_engine #(
         .WEIGHT_BITS(WEIGHT_BITS), .ACT_BITS(ACT_BITS), .ACT_SIGNED(ACT_SIGNED), .ACC_BITS(ACC_BITS), .BIAS_BITS(BIAS_BITS),
         .SHIFT_MIN(SHIFT_MIN), .SHIFT_MAX(SHIFT_MAX), .OUT_BITS(OUT_BITS), .OUT_SIGNED(OUT_SIGNED),
         .PACK(PACK), .PACK_SHIFT(PACK_SHIFT), .STYLE(STYLE), .LOADED(LOADED), .LOAD_ID(LOAD_ID),
-        .WEIGHT_FILE(WEIGHT_FILE), .BIAS_FILE(BIAS_FILE), .SHIFT_FILE(SHIFT_FILE), .FIFO_DEPTH(FIFO_DEPTH)
+        .WEIGHT_FILE(WEIGHT_FILE), .BIAS_FILE(BIAS_FILE), .SHIFT_FILE(SHIFT_FILE), .FIFO_DEPTH(FIFO_DEPTH),
+        .CODING(CODING), .INDEX_BITS(INDEX_BITS), .GROUP(GROUP), .READ(READ), .COLUMNS(COLUMNS), .VALUE_WORDS(VALUE_WORDS), .VALUE_FILE(VALUE_FILE), .CODEBOOK(CODEBOOK)
     ) mvu (
         .clk(clk), .rst(rst), .load_bus(load_bus),
         .s_axis_tdata(window_tdata), .s_axis_tvalid(window_tvalid), .s_axis_tready(window_tready),
