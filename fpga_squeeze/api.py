@@ -36,7 +36,7 @@ DEFAULT_OUT = "hls_out/squeezenet"
 
 
 class ExportOptions(TypedDict, total=False):
-    """Keyword options of `export`: the fields of `ExportConfig`, which says what each means. `layer_bits` may also be a dictionary."""
+    """Keyword options of `export`: the fields of `ExportConfig`, which says what each means. `layer_bits` and `layer_codebooks` may also be dictionaries."""
 
     arch: str
     input_size: int
@@ -47,6 +47,10 @@ class ExportOptions(TypedDict, total=False):
     act_bits: int
     layer_bits: Mapping[str, int] | tuple[tuple[str, int], ...]
     weight_budget: str
+    max_drop: float
+    quantizer: str
+    codebook_bits: int
+    layer_codebooks: Mapping[str, int] | tuple[tuple[str, int], ...]
     budget: str
     device: str
     target_fps: float
@@ -251,9 +255,9 @@ def _checked(options: ExportOptions) -> dict[str, Any]:
     unknown = next((name for name in changes if name not in known), None)
     if unknown is not None:
         raise InputError(f"export: unknown option {unknown!r}; known: {', '.join(known)}")
-    bits = changes.get("layer_bits")
-    if isinstance(bits, Mapping):
-        changes["layer_bits"] = tuple(bits.items())
+    for key in ("layer_bits", "layer_codebooks"):
+        if isinstance(bits := changes.get(key), Mapping):
+            changes[key] = tuple(bits.items())
     if changes.get("folding") is not None:
         changes["folding"] = str(changes["folding"])
     return changes

@@ -53,6 +53,21 @@ def export(
         typer.Option(metavar="SIZE", help="Bytes that all weights may take, such as 620kB: each layer's width, 2 bits to --weight-bits, is chosen by "
                      "measurement; --layer-bits fixes layers."),
     ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(metavar="POINTS", help="Instead of --weight-budget: the smallest weights that are expected to lose no more points of top-1."),
+    ] = None,
+    quantizer: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="fast; best: also fits weights to the errors before them and improves rounding, at several times the time; plain: "
+                     "rounding alone, to compare with. [default: best for weights below 8 bits, codebooks, --weight-budget and --max-drop, else fast]"),
+    ] = None,
+    codebook_bits: Annotated[
+        int | None, typer.Option(metavar="N", help="Weights of a layer are at most 2^N integers, 1 to 6, and stored as indices. [default: 0, any integers]")
+    ] = None,
+    layer_codebook: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=N", help="Index bits of one layer's codebook, 0 for none; may be repeated.")
+    ] = None,
     budget: Annotated[str | None, typer.Option(metavar="SIZE", help="On-chip memory for everything, such as 10MB or 620kB. [default: 10MB]")] = None,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="Part or board that must hold it; see `fpga-squeeze devices`.")] = None,
     target_fps: Annotated[
@@ -68,7 +83,8 @@ def export(
     weight_storage: Annotated[
         str | None,
         typer.Option(metavar="MODE", help="How weights in the bitstream are stored, without loss. dense: as they are; codebook: indices of few distinct "
-                     "values; sparse: a bitmap and what is not zero; auto: a layer's smallest that is worth its decoder. [default: dense]"),
+                     "values; sparse: a bitmap and what is not zero; smallest: whichever takes least; auto: the smallest that is worth its decoder. "
+                     "[default: dense; smallest where layers have codebooks]"),
     ] = None,
     folding: Annotated[Path | None, typer.Option(metavar="FILE", help="Use this folding.json (edit an export's) instead of the search.")] = None,
     golden_frames: Annotated[int | None, typer.Option(metavar="N", help="Calibration images kept as golden test frames. [default: 2]")] = None,
@@ -90,7 +106,8 @@ def export(
     base = load_config(config) if config else ExportConfig()
     options = base.updated(
         arch=arch, input_size=input_size, ceil_mode=ceil_mode, conv10_padding=conv10_padding, preprocess=preprocess,
-        weight_bits=weight_bits, act_bits=act_bits, layer_bits=parse_layer_bits(layer_bits) or None, weight_budget=weight_budget, budget=budget,
+        weight_bits=weight_bits, act_bits=act_bits, layer_bits=parse_layer_bits(layer_bits) or None, max_drop=max_drop, quantizer=quantizer,
+        codebook_bits=codebook_bits, layer_codebooks=parse_layer_bits(layer_codebook, "--layer-codebook") or None, weight_budget=weight_budget, budget=budget,
         device=device, target_fps=target_fps, clock_mhz=clock_mhz, golden_frames=golden_frames, top=top, rtl_top_k=rtl_top_k,
         max_dsp=max_dsp, utilisation=utilisation, weights=weights, weight_storage=weight_storage, folding=str(folding) if folding else None,
         onnx_dialect=onnx_dialect,

@@ -15,7 +15,11 @@ from fpga_squeeze.limits import INPUT_SIZES
 WEIGHT_BITS = (2, 16)
 ACT_BITS = (4, 16)
 WEIGHTS = ("rom", "loaded", "auto")
-WEIGHT_STORAGES = ("dense", "auto", "codebook", "sparse")
+WEIGHT_STORAGES = ("dense", "auto", "smallest", "codebook", "sparse")
+QUANTIZERS = ("fast", "best", "plain")
+COARSE_BITS = 8
+"""Weights of fewer bits are quantized by `best` where no quantizer is named."""
+CODEBOOK_BITS = 6
 ONNX_DIALECTS = ("qdq", "qonnx")
 
 
@@ -25,8 +29,11 @@ class ExportConfig:
 
     None means "as the architecture implies"; the export prints what was assumed. `budget` is a size such as "10MB" (10,000,000 bytes).
     `weight_budget`, a size too, lets the export choose every layer's width: `weight_bits` is then the widest, `layer_bits` are given (quantize/mixed.py).
+    `max_drop`, in points of top-1, chooses the widths too: the smallest weights of which no more is expected to be lost. `quantizer`: fast, best or plain
+    (quantize/methods.py). `codebook_bits` above 0: a layer's weights are at most 2**codebook_bits integers; `layer_codebooks` are given (0: none).
     `target_fps`, `max_dsp`, `utilisation` and `weights` steer the folding search (hardware/search.py); `folding` is a folding.json that replaces it.
-    `weight_storage`: how weight memories hold the weights, once the folds are known (hardware/weight_choice.py).
+    `weight_storage`: how weight memories hold the weights, once the folds are known (hardware/weight_choice.py). What is None of `quantizer` and
+    `weight_storage` follows from the rest (`resolved`).
     `rtl_top_k` above 0 lets the RTL send the best classes only, as {class index, sum} beats. `onnx_dialect` "qonnx" adds the QONNX form.
     """
 
@@ -39,6 +46,10 @@ class ExportConfig:
     act_bits: int = 8
     layer_bits: tuple[tuple[str, int], ...] = ()
     weight_budget: str | None = None
+    max_drop: float | None = None
+    quantizer: str | None = None
+    codebook_bits: int | None = None
+    layer_codebooks: tuple[tuple[str, int], ...] = ()
     budget: str = "10MB"
     device: str | None = None
     target_fps: float | None = None
@@ -46,7 +57,7 @@ class ExportConfig:
     max_dsp: int | None = None
     utilisation: float = 0.85
     weights: str = "auto"
-    weight_storage: str = "dense"
+    weight_storage: str | None = None
     folding: str | None = None
     golden_frames: int = 2
     top: str = "squeezenet"
@@ -71,7 +82,15 @@ class ExportConfig:
         _positive("--utilisation", self.utilisation, 1.0)
         if self.weights not in WEIGHTS:
             raise InputError(f"--weights: one of {', '.join(WEIGHTS)} was expected, got {self.weights!r}")
-        if self.weight_storage not in WEIGHT_STORAGES:
+        for name, bits in (("--codebook-bits", self.codebook_bits or 0), *((f"--layer-codebook {name}", bits) for name, bits in self.layer_codebooks)):
+            _in_range(name, bits, 0, CODEBOOK_BITS)
+        if self.quantizer is not None and self.quantizer not in QUANTIZERS:
+            raise InputError(f"--quantizer: one of {', '.join(QUANTIZERS)} was expected, got {self.quantizer!r}")
+        if self.max_drop is not None:
+            _positive("--max-drop", self.max_drop, 100.0)
+            if self.weight_budget is not None:
+                raise InputError("--max-drop and --weight-budget: either chooses the widths; give one")
+        if self.weight_storage is not None and self.weight_storage not in WEIGHT_STORAGES:
             raise InputError(f"--weight-storage: one of {', '.join(WEIGHT_STORAGES)} was expected, got {self.weight_storage!r}")
         if self.onnx_dialect not in ONNX_DIALECTS:
             raise InputError(f"--onnx-dialect: one of {', '.join(ONNX_DIALECTS)} was expected, got {self.onnx_dialect!r}")
@@ -87,17 +106,43 @@ class ExportConfig:
         """
         lines = ["# Options of this export; feed them back with --config build.toml."]
         for key, value in asdict(self).items():
-            if value is None or key == "layer_bits":
+            if value is None or key in _TABLES:
                 continue
             lines.append(f"{key} = {json.dumps(value)}")
-        if self.layer_bits:
-            lines += ["", "[layer_bits]"]
-            lines += [f"{_toml_key(name)} = {bits}" for name, bits in self.layer_bits]
+        for key in _TABLES:
+            if getattr(self, key):
+                lines += ["", f"[{key}]"]
+                lines += [f"{_toml_key(name)} = {bits}" for name, bits in getattr(self, key)]
         return "\n".join(lines) + "\n"
+
+    @property
+    def chooses_widths(self) -> bool:
+        """The export measures the layers and chooses their widths."""
+        return self.weight_budget is not None or self.max_drop is not None
+
+    @property
+    def shares_weights(self) -> bool:
+        """Some layer's weights are a codebook's, or may become so. Loaded weights are stored as they are, so then widths are chosen without codebooks."""
+        if self.chooses_widths:
+            return self.weights != "loaded" and self.weight_storage in (None, "auto", "smallest", "codebook")
+        return any(bits for bits in (self.codebook_bits or 0, *(b for _, b in self.layer_codebooks)))
+
+    def resolved(self) -> ExportConfig:
+        """Quantizer and weight storage named. Where widths are chosen, codebooks are asked for or weights are coarse the best quantizer is worth its time, and
+        codebooks are worth a storage that makes use of them."""
+        coarse = min((self.weight_bits, *(bits for _, bits in self.layer_bits))) < COARSE_BITS
+        quantizer = self.quantizer or ("best" if coarse or self.shares_weights or self.chooses_widths else "fast")
+        storage = self.weight_storage or ("smallest" if self.shares_weights else "dense")
+        # Loaded weights are stored as they are, which a budget would have to pay.
+        weights = "rom" if self.chooses_widths and self.shares_weights else self.weights
+        return replace(self, quantizer=quantizer, weight_storage=storage, weights=weights)
 
     def updated(self, **changes: Any) -> ExportConfig:
         """A copy with every change that is not None applied; checked again."""
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
+
+
+_TABLES = ("layer_bits", "layer_codebooks")
 
 
 def load_config(path: Path) -> ExportConfig:
@@ -124,8 +169,8 @@ def load_config(path: Path) -> ExportConfig:
     return ExportConfig(**values)
 
 
-def parse_layer_bits(items: list[str] | None) -> tuple[tuple[str, int], ...]:
-    """["conv1=6", ...] -> (("conv1", 6), ...).
+def parse_layer_bits(items: list[str] | None, option: str = "--layer-bits") -> tuple[tuple[str, int], ...]:
+    """["conv1=6", ...] -> (("conv1", 6), ...). `option` is named in an InputError.
 
     >>> parse_layer_bits(["fire2.squeeze=4"])
     (('fire2.squeeze', 4),)
@@ -134,15 +179,15 @@ def parse_layer_bits(items: list[str] | None) -> tuple[tuple[str, int], ...]:
     for item in items or []:
         name, separator, bits = item.partition("=")
         if not separator or not name or not bits.isdigit():
-            raise InputError(f"--layer-bits {item!r}: NAME=BITS was expected, for instance fire2.squeeze=6")
+            raise InputError(f"{option} {item!r}: NAME=BITS was expected, for instance fire2.squeeze=6")
         if name in parsed:
-            raise InputError(f"--layer-bits {name}: given twice; give each layer once")
+            raise InputError(f"{option} {name}: given twice; give each layer once")
         parsed[name] = int(bits)
     return tuple(parsed.items())
 
 
 def _typed(path: Path, key: str, annotation: str, value: object) -> object:
-    if key == "layer_bits":
+    if key in _TABLES:
         if isinstance(value, dict) and all(type(v) is int for v in value.values()):
             return tuple(value.items())
     elif annotation.startswith("float") and type(value) in (int, float):

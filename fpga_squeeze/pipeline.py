@@ -32,6 +32,7 @@ from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
 from fpga_squeeze.load.preprocess import Preprocess
 from fpga_squeeze.quantize import store
 from fpga_squeeze.quantize.calibrate import calibrate
+from fpga_squeeze.quantize.methods import find_methods
 from fpga_squeeze.quantize.mixed import WidthOptions, Widths, WidthSearch, check_feasible, check_names, search_widths, weight_counts
 from fpga_squeeze.quantize.prescribed import quantize_prescribed
 from fpga_squeeze.quantize.ptq import QuantOptions, quantize
@@ -58,6 +59,10 @@ RANDOM_IMAGES = 16
 SQNR_IMAGES = 8
 EXPORT_SAMPLES = 4
 CALIBRATION_LIMIT = 500
+WIDTH_OPTIONS = ("weight_budget", "max_drop", "codebook_bits", "layer_codebooks")
+"""Options that the manifest names only where they are given."""
+ROOMS = (1.0, 1.3, 1.7, 2.2)
+"""How many times a device's blocks a search may use that weights are stored in less room after."""
 WIDTH_ROUNDS = 6
 """How often widths are chosen again because the weights, as they lie in the memories of the folded machine, take more than --weight-budget."""
 
@@ -124,6 +129,7 @@ def export(
     Raises:
         InputError: bad model, images, options or output folder. CheckFailedError: over the memory budget or the device.
     """
+    config = config.resolved()
     device = devices.find_device(config.device) if config.device else None
     budget_bytes = budget_report.parse_size(config.budget)
     writer.check_writable(out, force)
@@ -175,29 +181,48 @@ def quantize_model(model: Path, calibration: Calibration | None, config: ExportC
     Raises:
         InputError: bad model, images or options, no calibration images named for a model that needs them, or an import that differs from its source.
     """
+    config = config.resolved()
     loaded = load_model(model, load_options(config))
     graph = passes.lower(loaded.graph, loaded.preprocess)
     if loaded.prescribed is None and calibration is None:
         raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
     images = _calibration_images(RANDOM if calibration is None else calibration, loaded.preprocess, progress)
-    widths = _width_options(graph, config) if config.weight_budget is not None and loaded.prescribed is None else None
+    widths = _width_options(graph, config) if config.chooses_widths and loaded.prescribed is None else None
     if loaded.prescribed is not None:
         qgraph = quantize_prescribed(graph, loaded.prescribed)
         _check_widths(model, config, qgraph)
         return Quantized(_checked(loaded, images, progress, qgraph), graph, qgraph, images)
     loaded = _checked(loaded, images, progress)
+    options = _quant_options(config)
     # Caps fall on the largest integer of their tensors, so the scales depend on the width.
     act_bits = config.act_bits if has_caps(graph) else 8
-    calibrated = calibrate(graph, images.pixels, progress=lambda done, total: progress("calibrate", done, total), act_bits=act_bits)
+    calibrated = calibrate(graph, images.pixels, lambda done, total: progress("calibrate", done, total), act_bits, options.methods.equalize)
     if widths is not None:
         search = search_widths(graph, calibrated, widths, progress=lambda done, total: progress("measure widths", done, total))
-        progress("quantize", 0, 0)
-        chosen = search.choose(_weight_budget(config))
-        return Quantized(loaded, calibrated.graph, search.quantize(chosen), images, calibrated.stats, search, chosen)
+        return _chosen_widths(Quantized(loaded, calibrated.graph, QuantGraph((), ""), images, calibrated.stats, search), config, progress)
     progress("quantize", 0, 0)
     # The same function with equalized channels: what the fixed-point tensors are compared with.
     graph = calibrated.graph
-    return Quantized(loaded, graph, quantize(graph, calibrated, QuantOptions(config.weight_bits, config.act_bits, config.layer_bits)), images, calibrated.stats)
+    return Quantized(loaded, graph, quantize(graph, calibrated, options), images, calibrated.stats)
+
+
+def _quant_options(config: ExportConfig) -> QuantOptions:
+    assert config.quantizer is not None
+    return QuantOptions(
+        config.weight_bits, config.act_bits, config.layer_bits, find_methods(config.quantizer), config.codebook_bits or 0, config.layer_codebooks
+    )
+
+
+def _chosen_widths(quantized: Quantized, config: ExportConfig, progress: Progress) -> Quantized:
+    """The measured network at the widths for --weight-budget or --max-drop."""
+    search = quantized.search
+    assert search is not None
+    if config.max_drop is not None:
+        widths = search.smallest(config.max_drop, lambda done, total: progress("try widths", done, total))
+    else:
+        widths = search.choose(_weight_budget(config))
+    progress("quantize", 0, 0)
+    return replace(quantized, qgraph=search.quantize(widths), widths=widths)
 
 
 def _weight_budget(config: ExportConfig) -> int:
@@ -207,36 +232,44 @@ def _weight_budget(config: ExportConfig) -> int:
 
 def _width_options(graph: Graph, config: ExportConfig) -> WidthOptions:
     """What may be chosen. Refuses, before anything is measured, unknown layers and a budget that not even the smallest widths keep."""
-    options = WidthOptions(config.act_bits, config.weight_bits, config.layer_bits)
+    assert config.quantizer is not None
+    if config.codebook_bits or config.layer_codebooks:
+        raise InputError("--codebook-bits: --weight-budget and --max-drop choose codebooks themselves; leave it out")
+    options = WidthOptions(config.act_bits, config.weight_bits, config.layer_bits, config.shares_weights, find_methods(config.quantizer))
     check_names(graph, options)
-    check_feasible(weight_counts(graph), options, _weight_budget(config))
+    if config.weight_budget is not None:
+        check_feasible(weight_counts(graph), options, _weight_budget(config))
     return options
 
 
 def fold_model(quantized: Quantized, config: ExportConfig, device: Device | None) -> tuple[Quantized, Found]:
     """The plan of `choose_plan`. With a weight budget, widths are chosen again until the weights keep it as they lie in the machine's memories, the
-    padding of its folds included.
+    padding of its folds and tables included.
 
     Raises:
         InputError, CheckFailedError: as `choose_plan`. CheckFailedError: no widths were found that keep the budget on a machine.
     """
+    config = config.resolved()
     found = choose_plan(quantized.qgraph, config, device)
-    if quantized.search is None:
+    search = quantized.search
+    if search is None or config.weight_budget is None:
         return quantized, found
     limit = _weight_budget(config)
-    stored: dict[str, int] = {}
+    overhead: dict[str, float] = {}
     for _ in range(WIDTH_ROUNDS):
-        engines = [e for stage in found.plan.stages for e in stage.engines]
-        taken = sum(e.stored_weight_bits for e in engines)
-        if taken <= 8 * limit:
+        taken = {e.node: e.stored_weight_bits for stage in found.plan.stages for e in stage.engines}
+        if sum(taken.values()) <= 8 * limit:
             return quantized, found
-        # Never fewer than seen before: widths and folds cannot chase each other in circles.
-        stored = {e.node: max(stored.get(e.node, 0), e.weight_depth * e.fold.weight_lanes) for e in engines}
-        chosen = quantized.search.choose(limit, stored)
-        quantized = replace(quantized, qgraph=quantized.search.quantize(chosen), widths=chosen)
+        assert quantized.widths is not None
+        # Never less than seen before: widths and folds cannot chase each other in circles.
+        expected = {row.name: search.layer_bits(row.name, row.bits) for row in quantized.widths.layers}
+        overhead = {name: max(overhead.get(name, 1.0), taken[name] / expected[name]) for name in expected}
+        widths = search.choose(limit, overhead)
+        quantized = replace(quantized, qgraph=search.quantize(widths), widths=widths)
         found = choose_plan(quantized.qgraph, config, device)
     raise CheckFailedError(
-        f"--weight-budget: the folds of this machine pad the weights to {-(-taken // 8):,} bytes, {limit:,} are allowed; give a lower --target-fps"
+        f"--weight-budget: the memories of this machine hold {-(-sum(taken.values()) // 8):,} bytes of weights, {limit:,} are allowed; "
+        "give a lower --target-fps, whose folds pad less"
     )
 
 
@@ -263,7 +296,7 @@ def _widths(qgraph: QuantGraph) -> dict[str, Any]:
 def _check_widths(model: Path, config: ExportConfig, qgraph: QuantGraph) -> None:
     """Options that ask for other widths than the model brings along are not ignored."""
     default = ExportConfig()
-    for key, own in {**_widths(qgraph), "weight_budget": None}.items():
+    for key, own in {**_widths(qgraph), **dict.fromkeys(("weight_budget", "max_drop", "codebook_bits")), "layer_codebooks": ()}.items():
         if getattr(config, key) not in (own, getattr(default, key)):
             option = f"--{key.replace('_', '-')}"
             raise InputError(f"{option}: {model.name} brings its number formats along, which are taken as they are; leave the option out")
@@ -275,9 +308,10 @@ def choose_plan(qgraph: QuantGraph, config: ExportConfig, device: Device | None)
     Raises:
         InputError: a folding.json that cannot be read or is not legal. CheckFailedError: the goal cannot be met, or the given plan breaks a limit.
     """
+    config = config.resolved()
     goal = Goal(config.clock_mhz, config.target_fps, config.max_dsp, config.utilisation, config.weights)
     if config.folding is None:
-        return _stored(search(qgraph, goal, device), qgraph, config, goal, device)
+        return _searched(qgraph, config, goal, device)
     try:
         text = Path(config.folding).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -285,8 +319,27 @@ def choose_plan(qgraph: QuantGraph, config: ExportConfig, device: Device | None)
     return _stored(check_plan(folding.folding_from_json(text, qgraph), goal, device), qgraph, config, goal, device)
 
 
+def _searched(qgraph: QuantGraph, config: ExportConfig, goal: Goal, device: Device | None) -> Found:
+    """The search's plan with its weights stored as --weight-storage says.
+
+    Indices are counted by the search. What a bitmap saves depends on the fold, so for a device with too little memory the search may use more than there
+    is, in steps, until a plan fits once its weights are stored.
+    """
+    indices = config.weight_storage in ("codebook", "smallest")
+    rooms = ROOMS if device is not None and config.weight_storage in ("sparse", "smallest") else ROOMS[:1]
+    refused: CheckFailedError | None = None
+    for room in rooms:
+        try:
+            return _stored(search(qgraph, goal, device, indices=indices, room=room), qgraph, config, goal, device)
+        except CheckFailedError as error:
+            refused = refused or error
+    assert refused is not None
+    raise refused
+
+
 def _stored(found: Found, qgraph: QuantGraph, config: ExportConfig, goal: Goal, device: Device | None) -> Found:
-    """`found` with its weights stored as --weight-storage says, within the same limits."""
+    """`found` with its weights stored as --weight-storage says, within the device's limits."""
+    assert config.weight_storage is not None
     plan = with_storage(found.plan, qgraph, config.weight_storage, device, found.limits)
     if plan is found.plan:
         return found
@@ -372,7 +425,8 @@ def _model_files(quantized: Quantized, plan: FoldPlan, config: ExportConfig) -> 
     if loaded.prescribed is not None:
         config = replace(config, **_widths(qgraph))
     if quantized.widths is not None:  # the widths stand for the search: the same machine again without measuring
-        config = replace(config, **{**_widths(qgraph), "act_bits": config.act_bits, "weight_budget": None})
+        widths = {**_widths(qgraph), "act_bits": config.act_bits, "layer_codebooks": quantized.widths.layer_codebooks}
+        config = replace(config, **widths, weight_budget=None, max_drop=None)
     resolved = replace(config, arch=loaded.arch, input_size=loaded.preprocess.size, preprocess="preprocess.json", folding=own)
     files["model/build.toml"] = resolved.to_toml().encode()
     return files
@@ -395,8 +449,7 @@ def _manifest_options(model: Path, loaded: LoadedModel, images: ImageSet, config
     """Digests rather than paths: the same input gives the same manifest wherever it lies."""
     text = Path(config.folding).read_bytes() if config.folding else b""
     stated = vars(replace(config, preprocess=loaded.preprocess.name, arch=loaded.arch, folding=writer.digest(text) if text else None))
-    if config.weight_budget is None:
-        del stated["weight_budget"]
+    stated = {key: value for key, value in stated.items() if value not in (None, ()) or key not in WIDTH_OPTIONS}
     return {
         "model": model.name,
         "model_sha256": writer.digest(model.read_bytes()),

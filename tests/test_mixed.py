@@ -90,8 +90,7 @@ def test_given_layers_the_widest_width_and_stored_weights(search: WidthSearch) -
     assert rows["conv1"].bits == 10 and rows["conv1"].given and rows["conv1"].divergence is None
     assert rows["fire2.squeeze"].bits == 2 and rows["fire2.squeeze"].divergence is not None
     assert all(row.bits <= 5 for row in widths.layers if not row.given) and widths.weight_bits <= 8 * limit
-    padded = {"conv10": 3 * counts["conv10"]}
-    stored = search.choose(limit, padded)
+    stored = search.choose(limit, {"conv10": 3.0})
     assert stored.weight_bits + 2 * counts["conv10"] * dict(stored.layer_bits)["conv10"] <= 8 * limit
 
 
@@ -117,10 +116,13 @@ def test_export_keeps_the_budget_and_can_be_made_again(tmp_path: Path, run_cli: 
     chosen = body["weight_budget"]
     assert isinstance(chosen, dict) and chosen["limit_bytes"] == 9000 and chosen["weight_bytes"] <= 9000
     bits = {row["name"]: row["bits"] for row in chosen["layers"]}
-    assert bits["conv1"] == 6 and len(set(bits.values())) > 1
+    books = {row["name"]: row["bits"] for row in chosen["layers"] if row["codebook"]}
+    assert bits["conv1"] == 6 and "conv1" not in books and len(set(books.values())) > 1 and max(books.values()) <= 6
     assert json.loads((tmp_path / "a/report/widths.json").read_text()) == chosen
     opened = pipeline.open_export(tmp_path / "a")
-    assert {n.name: n.op.weight_bits for n in opened.qgraph.nodes if isinstance(n.op, QConv)} == bits
+    convs = {n.name: n.op for n in opened.qgraph.nodes if isinstance(n.op, QConv)}
+    assert {name: op.weight_bits for name, op in convs.items()} == {name: 8 if name in books else b for name, b in bits.items()}
+    assert all(len(np.unique(convs[name].weight)) <= 2**b for name, b in books.items())
     rows = json.loads((tmp_path / "a/report/memory_budget.json").read_text())["rows"]
     assert sum(row["bits"] for row in rows if row["kind"] == "weights") <= 8 * 9000
     assert load_config(tmp_path / "a/model/build.toml").weight_budget is None
@@ -138,7 +140,7 @@ def test_padding_of_folds_counts(tmp_path: Path) -> None:
     quantized = pipeline.quantize_model(MODEL, IMAGES, config)
     folded, found = pipeline.fold_model(quantized, config, None)
     engines = [e for stage in found.plan.stages for e in stage.engines]
-    taken = sum(e.weight_depth * e.weight_word_bits for e in engines)
+    taken = sum(e.stored_weight_bits for e in engines)
     assert folded.widths is not None and folded.widths.weight_bits < taken <= 64_000
 
 

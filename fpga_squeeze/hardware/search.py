@@ -26,6 +26,7 @@ from fpga_squeeze.hardware.memory import blocks, plan_rows
 from fpga_squeeze.hardware.plan import FoldPlan, GlobalSumStage
 from fpga_squeeze.hardware.search_multipliers import check_rate, without_device
 from fpga_squeeze.hardware.structure import Skeleton, build_skeleton, narrowed
+from fpga_squeeze.hardware.weight_choice import indexed
 from fpga_squeeze.quantize.qgraph import QNode, QuantGraph
 
 DEVICE_P_PX = (1, 2, 3, 4)
@@ -38,17 +39,22 @@ ROOM = 1.05
 """Tries when what only the whole plan shows (depths of FIFOs) does not fit: room for it, and a little more, is kept in the next one."""
 
 
-def search(qgraph: QuantGraph, goal: Goal, device: Device | None = None) -> Found:
+def search(qgraph: QuantGraph, goal: Goal, device: Device | None = None, *, indices: bool = False, room: float = 1.0) -> Found:
     """The machine for `goal`; ceil folds, packing and storage chosen.
+
+    `indices`: weights are stored as indices of a codebook where they allow it. `room`: how many times the device's blocks may be used, for a plan whose
+    weights will be stored in less (hardware/weight_choice.py); it is for the caller to hold it to the device then.
 
     Raises:
         InputError: a graph that no stage covers (names the layer).
         CheckFailedError: the goal cannot be met: the limiting resource or stage, the best that can, and what would help.
     """
     skeleton = build_skeleton(qgraph)
+    if indices:
+        skeleton = replace(skeleton, stages=indexed(skeleton.stages, qgraph))
     if device is None:
         return without_device(qgraph, skeleton, goal)
-    return _Fitting(qgraph, skeleton, goal, device).run()
+    return _Fitting(qgraph, skeleton, goal, device, room).run()
 
 
 def check_plan(plan: FoldPlan, goal: Goal, device: Device | None) -> Found:
@@ -93,9 +99,10 @@ def device_limits(device: Device, goal: Goal) -> Resources:
 class _Fitting:
     """Search on one device."""
 
-    def __init__(self, qgraph: QuantGraph, skeleton: Skeleton, goal: Goal, device: Device) -> None:
+    def __init__(self, qgraph: QuantGraph, skeleton: Skeleton, goal: Goal, device: Device, room: float = 1.0) -> None:
         self.qgraph, self.skeleton, self.goal, self.device = qgraph, skeleton, goal, device
-        self.limits = device_limits(device, goal)
+        limits = device_limits(device, goal)
+        self.limits = replace(limits, bram18=floor(limits.bram18 * room))
         self.space = Space(device, DEVICE_P_PX, goal.weights)
 
     def run(self) -> Found:

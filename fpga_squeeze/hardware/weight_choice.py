@@ -20,8 +20,8 @@ from fpga_squeeze.hardware.plan import ConvStage, Engine, ExpandStage, FoldPlan,
 from fpga_squeeze.hardware.weight_storage import DENSE, KINDS, coding_of
 from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
 
-WEIGHT_STORAGES = ("dense", "auto", "codebook", "sparse")
-"""dense: rows as they are. codebook, sparse: every engine that stores less so. auto: the rule above."""
+WEIGHT_STORAGES = ("dense", "auto", "smallest", "codebook", "sparse")
+"""dense: rows as they are. codebook, sparse: every engine that stores less so. smallest: any coding that stores less. auto: the rule above."""
 
 BLOCK_LUTS = 406
 """LUTs that a block's worth of stored weights may cost where no device is named: a K26 has as many for each of its blocks, a ZCU102 150."""
@@ -33,6 +33,20 @@ BLOCK_BITS = 16_384
 def coded(stage: Stage, qgraph: QuantGraph) -> Stage:
     """The stage with the coding of every engine that names one derived from the weights. Raises InputError when they do not allow it."""
     return with_engines(stage, lambda e: replace(e, coding=coding_of(e.coding.kind, e, _weights(qgraph, e))) if e.coding else e)
+
+
+def indexed(stages: tuple[Stage, ...], qgraph: QuantGraph) -> tuple[Stage, ...]:
+    """Unfolded stages whose engines store indices wherever the weights allow it and take less so: what does not depend on the fold, so that a search for a
+    device counts it."""
+
+    def change(engine: Engine) -> Engine:
+        try:
+            other = replace(engine, coding=coding_of("codebook", engine, _weights(qgraph, engine)))
+        except InputError:  # too many distinct weights
+            return engine
+        return other if other.stored_weight_bits < engine.stored_weight_bits else engine
+
+    return tuple(with_engines(s, change) for s in stages)
 
 
 def with_engines(stage: Stage, change: Callable[[Engine], Engine]) -> Stage:
@@ -55,7 +69,8 @@ def with_storage(plan: FoldPlan, qgraph: QuantGraph, storage: str, device: Devic
     if storage == DENSE:
         return plan
     every = [e for stage in plan.stages for e in stage.engines]
-    dense = [e for e in every if not e.loaded and e.coding is None]
+    # What the search gave indices may take even less as a bitmap.
+    dense = [replace(e, coding=None) for e in every if not e.loaded and (e.coding is None or storage == "smallest")]
     chosen: dict[str, Engine] = {}
     for engine in dense:
         smaller = [e for e in _codings(engine, qgraph, storage) if e.stored_weight_bits < engine.stored_weight_bits]
@@ -63,7 +78,7 @@ def with_storage(plan: FoldPlan, qgraph: QuantGraph, storage: str, device: Devic
             smaller = [e for e in smaller if saving(engine, e, device) >= 0]
         if smaller:
             chosen[engine.node] = min(smaller, key=lambda e: e.stored_weight_bits)
-    if storage != "auto" and not chosen and not any(e.coding for e in every):
+    if storage not in ("auto", "smallest") and not chosen and not any(e.coding for e in every):
         why = "loaded weights may be any" if not dense else "they have too many distinct values" if storage == "codebook" else "they have too few zeros"
         raise InputError(f"--weight-storage {storage}: no layer's weights take less room so ({why}); leave the option out")
     result = _applied(plan, chosen)
@@ -93,7 +108,7 @@ def weight_rom_luts(engine: Engine) -> int:
 def _codings(engine: Engine, qgraph: QuantGraph, storage: str) -> list[Engine]:
     found = []
     for kind in KINDS:
-        if storage == "auto" or kind.startswith(storage):
+        if storage in ("auto", "smallest") or kind.startswith(storage):
             try:
                 found.append(replace(engine, coding=coding_of(kind, engine, _weights(qgraph, engine))))
             except InputError:  # too many distinct weights: this coding is none of the choices

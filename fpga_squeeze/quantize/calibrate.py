@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.ir import F64, Graph
 from fpga_squeeze.quantize.equalize import channel_scales, rescale
-from fpga_squeeze.quantize.fit_scales import fit_factors
 from fpga_squeeze.quantize.formats import tensor_factors
 from fpga_squeeze.quantize.stats import BINS, TensorStats
 from fpga_squeeze.simulate.float_model import FloatModel
@@ -49,56 +48,38 @@ class _Ranges:
         return np.maximum(np.abs(self.low), np.abs(self.high))
 
 
-def calibrate(
-    graph: Graph, pixels: NDArray[np.uint8], progress: Progress | None = None, act_bits: int = 8, equalize: bool = True, fit_bits: int | None = None
-) -> Calibration:
+def calibrate(graph: Graph, pixels: NDArray[np.uint8], progress: Progress | None = None, act_bits: int = 8, equalize: bool = True) -> Calibration:
     """Run the lowered float graph over the images twice: channel ranges first, then, equalized, histograms over the tensors' ranges.
 
     Args:
         graph: lowered, takes raw pixels. `pixels`: uint8 (N, C, H, W), N >= 1. `act_bits`: width for which the tensors are scaled to fit best;
-            any other width may be quantized to as well. `equalize`: False leaves every weight as it is. `fit_bits`: channels are also scaled to fit
-            weights of so many bits (quantize/fit_scales.py), which takes a third run.
+            any other width may be quantized to as well. `equalize`: False leaves every weight as it is.
     Raises:
         InputError: no images, a wrong shape, or values that are not finite.
     """
     if pixels.ndim != 4 or len(pixels) == 0 or pixels.dtype != np.uint8 or pixels.shape[1:] != graph.input.shape:
         raise InputError(f"calibration: uint8 images of shape {graph.input.shape} were expected, got {pixels.dtype} {pixels.shape}")
     batches = -(-len(pixels) // BATCH)
-    total = batches * (2 if fit_bits is None else 3)
-
-    def report(done: int) -> None:
-        if progress is not None:
-            progress(done, total)
-
     ranges: dict[str, _Ranges] = {}
     for done, values in enumerate(_traces(graph, pixels)):
         for n in graph.nodes:
             ranges[n.name] = _widen(n.name, ranges.get(n.name), values[n.name])
-        report(done + 1)
+        if progress is not None:
+            progress(done + 1, 2 * batches)
     ones = {n.name: np.ones(n.shape[0]) for n in graph.nodes}
     scales = channel_scales(graph, {name: r.peak for name, r in ranges.items()}) if equalize else ones
-    stats = _histograms(rescale(graph, scales), pixels, ranges, scales, lambda done: report(batches + done))
-    factors = tensor_factors(graph, stats, act_bits) if equalize else dict.fromkeys(stats, 1.0)
-    scales = {name: scales[name] * factors[name] for name in scales}
-    if fit_bits is None:
-        return Calibration(rescale(graph, scales), pixels, {name: stats[name].scaled(factors[name]) for name in stats}, scales)
-    fitted = fit_factors(rescale(graph, scales), {name: r.peak * scales[name] for name, r in ranges.items()}, fit_bits)
-    scales = {name: scales[name] * fitted[name] for name in scales}
-    final = rescale(graph, scales)
-    return Calibration(final, pixels, _histograms(final, pixels, ranges, scales, lambda done: report(2 * batches + done)), scales)
-
-
-def _histograms(
-    graph: Graph, pixels: NDArray[np.uint8], ranges: dict[str, _Ranges], scales: dict[str, F64], report: Callable[[int], None]
-) -> dict[str, TensorStats]:
-    """Statistics of every tensor of `graph`, which is the network of `ranges` with its channels multiplied by `scales`."""
     limits = {name: (min(0.0, float((r.low * scales[name]).min())), max(0.0, float((r.high * scales[name]).max()))) for name, r in ranges.items()}
+    equalized = rescale(graph, scales)
     counts = {n.name: np.zeros(BINS, dtype=np.int64) for n in graph.nodes}
-    for done, values in enumerate(_traces(graph, pixels)):
+    for done, values in enumerate(_traces(equalized, pixels)):
         for name, total in counts.items():
             total += _histogram(values[name], limits[name])
-        report(done + 1)
-    return {name: TensorStats(*limits[name], counts[name]) for name in counts}
+        if progress is not None:
+            progress(batches + done + 1, 2 * batches)
+    stats = {name: TensorStats(*limits[name], counts[name]) for name in counts}
+    factors = tensor_factors(graph, stats, act_bits) if equalize else dict.fromkeys(stats, 1.0)
+    scales = {name: scales[name] * factors[name] for name in scales}
+    return Calibration(rescale(graph, scales), pixels, {name: stats[name].scaled(factors[name]) for name in stats}, scales)
 
 
 def _traces(graph: Graph, pixels: NDArray[np.uint8]) -> Iterator[dict[str, torch.Tensor]]:

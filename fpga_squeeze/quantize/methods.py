@@ -12,15 +12,13 @@ class Methods:
     """One switch a method, in the order in which they act.
 
     `error_ranges`: scales of activations and weights by least error; else the finest that clip nothing. `equalize`: channels evened out
-    (quantize/equalize.py). `fit_scales`: channels also scaled by up to the root of two, so that coarse weights fit a power-of-two grid
-    (quantize/fit_scales.py). `refit`: weights fitted to the quantized network's own activations before they are rounded. `compensate`: rounding errors
+    (quantize/equalize.py). `refit`: weights fitted to the quantized network's own activations before they are rounded. `compensate`: rounding errors
     made up for by the weights rounded later (GPTQ). `descend`: rounding improved weight by weight on AdaRound's objective. `correct_bias`: every channel
     keeps its mean.
     """
 
     error_ranges: bool = True
     equalize: bool = True
-    fit_scales: bool = False
     refit: bool = False
     compensate: bool = True
     descend: bool = False
@@ -29,7 +27,7 @@ class Methods:
 
 PLAIN = Methods(error_ranges=False, equalize=False, compensate=False, correct_bias=False)
 FAST = Methods()
-BEST = Methods(refit=True, fit_scales=True, descend=True)
+BEST = Methods(refit=True, descend=True)
 QUANTIZERS = {"plain": PLAIN, "fast": FAST, "best": BEST}
 """`plain`, scales by the maximum and nothing but rounding, is there to compare with."""
 

@@ -7,7 +7,8 @@ divide the channels pads its rows), so the pipeline may have to choose again wit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import ceil
 
 import numpy as np
 
@@ -15,10 +16,15 @@ from fpga_squeeze.errors import CheckFailedError, InputError
 from fpga_squeeze.ir import Conv, Graph
 from fpga_squeeze.quantize.allocate import allocate
 from fpga_squeeze.quantize.calibrate import Calibration
+from fpga_squeeze.quantize.drop import Drop, DropMeter
 from fpga_squeeze.quantize.methods import FAST, Methods
 from fpga_squeeze.quantize.ptq import QuantOptions, layer_weight_bits, quantize
 from fpga_squeeze.quantize.qgraph import QuantGraph
 from fpga_squeeze.quantize.sensitivity import WIDTHS, Progress, Sensitivity, measure, widths_of
+from fpga_squeeze.quantize.weights import pruned_weights
+
+DROP_STEPS = 7
+"""Sizes tried for --max-drop: the last two differ by about two percent."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,11 @@ class LayerWidth:
 
 @dataclass(frozen=True)
 class Widths:
-    """The widths of all layers, in the network's order, for `limit_bytes` of weights."""
+    """The widths of all layers, in the network's order, for `limit_bytes` of weights. `drop`: what is expected to be lost, where it was measured."""
 
     limit_bytes: int
     layers: tuple[LayerWidth, ...]
+    drop: Drop | None = None
 
     @property
     def layer_bits(self) -> tuple[tuple[str, int], ...]:
@@ -80,9 +87,12 @@ class Widths:
         return self.weight_bits / sum(row.weights for row in self.layers)
 
     def to_json(self) -> dict[str, object]:
-        """{"limit_bytes", "weight_bytes", "average_bits", "layers": [{"name", "weights", "bits", "divergence", "given", "codebook"}]}."""
+        """{"limit_bytes", "expected_drop", "agreement", "weight_bytes", "average_bits",
+        "layers": [{"name", "weights", "bits", "divergence", "given", "codebook"}]}."""
         return {
-            "limit_bytes": self.limit_bytes, "weight_bytes": -(-self.weight_bits // 8), "average_bits": round(self.average_bits, 4),
+            "limit_bytes": self.limit_bytes, "expected_drop": None if self.drop is None else round(self.drop.top1, 3),
+            "agreement": None if self.drop is None else round(self.drop.agreement, 2),
+            "weight_bytes": -(-self.weight_bits // 8), "average_bits": round(self.average_bits, 4),
             "layers": [vars(row) for row in self.layers],
         }  # fmt: skip
 
@@ -96,39 +106,87 @@ class WidthSearch:
     options: WidthOptions
     sensitivity: Sensitivity
 
-    def choose(self, limit_bytes: int, stored: Mapping[str, int] | None = None) -> Widths:
-        """The best widths within `limit_bytes`. `stored`: by layer, how many weights its memory holds, padding included, where that is known.
+    def choose(self, limit_bytes: int, overhead: Mapping[str, float] | None = None) -> Widths:
+        """The best widths within `limit_bytes`. `overhead`: by layer, how many times `layer_bits` its memory takes, where that is known.
 
         Raises CheckFailedError with the least possible size when none fits.
         """
-        counts = {**weight_counts(self.graph), **(stored or {})}
-        check_feasible(counts, self.options, limit_bytes)
+        trained = weight_counts(self.graph)
         fixed = dict(self.options.fixed)
         widths = sorted({*WIDTHS, *fixed.values()})
         known = {(name, bits): float(c) for name, row in zip(self.sensitivity.layers, self.sensitivity.costs, strict=True)
                  for bits, c in zip(self.sensitivity.widths, row, strict=True)}  # fmt: skip
-        costs = np.full((len(counts), len(widths)), np.inf)
-        for i, name in enumerate(counts):
+        costs = np.full((len(trained), len(widths)), np.inf)
+        sizes = np.zeros((len(trained), len(widths)), dtype=np.int64)
+        for i, name in enumerate(trained):
             for j, bits in enumerate(widths):
                 if name in fixed:
                     costs[i, j] = 0.0 if bits == fixed[name] else np.inf
                 elif bits <= self.options.widest:
                     costs[i, j] = known.get((name, bits), np.inf)
-        sizes = np.array(list(counts.values()), dtype=np.int64)[:, None] * np.array(widths, dtype=np.int64)[None, :]
+                sizes[i, j] = ceil(self.layer_bits(name, bits) * (overhead or {}).get(name, 1.0))
         chosen = allocate(costs, sizes, 8 * limit_bytes)
-        assert chosen is not None  # check_feasible has seen that the smallest fit
-        trained = weight_counts(self.graph)
+        if chosen is None:
+            raise _too_few(int(np.where(np.isfinite(costs), sizes, np.iinfo(np.int64).max).min(axis=1).sum()), self.options, limit_bytes)
         rows = []
-        for name, c in zip(counts, chosen, strict=True):
+        for name, c in zip(trained, chosen, strict=True):
             codebook = name not in fixed and widths_of(widths[c], self.options.shared)[1] > 0
             rows.append(LayerWidth(name, trained[name], widths[c], known.get((name, widths[c])), name in fixed, codebook))
         return Widths(limit_bytes, tuple(rows))
+
+    def layer_bits(self, name: str, bits: int) -> int:
+        """What a layer's weights take at `bits` bits each: where codebooks may be stored, no more than a bitmap of the zeros that stay and the others."""
+        op = self.graph[name].op
+        assert isinstance(op, Conv)
+        dense = op.weight.size * bits
+        pruned = pruned_weights(op.weight) if self.options.shared else None
+        return dense if pruned is None else min(dense, op.weight.size + int((~pruned).sum()) * bits)
 
     def quantize(self, widths: Widths) -> QuantGraph:
         """The network at these widths."""
         o = self.options
         options = QuantOptions(act_bits=o.act_bits, layer_bits=widths.layer_bits, methods=o.methods, layer_codebooks=widths.layer_codebooks)
         return quantize(self.graph, self.calibration, options)
+
+    def expected_drop(self, widths: Widths) -> Drop:
+        """What the network at these widths is expected to lose on images that it was not quantized on: each half of the calibration images is tried on the
+        network quantized on the other half. A little too high, for half the images quantize a little worse than all."""
+        pixels = self.calibration.pixels
+        if len(pixels) < 2:
+            return DropMeter(self.graph, pixels).of(self.quantize(widths))
+        parts = []
+        for half in (0, 1):
+            own = replace(self, calibration=replace(self.calibration, pixels=pixels[half::2]))
+            parts.append(DropMeter(self.graph, pixels[1 - half :: 2]).of(own.quantize(widths)))
+        return Drop(sum(p.top1 for p in parts) / 2, sum(p.agreement for p in parts) / 2)
+
+    def smallest(self, max_drop: float, progress: Progress | None = None) -> Widths:
+        """The smallest weights found that are expected to lose at most `max_drop` points of top-1: by bisection over the size.
+
+        Raises CheckFailedError when the widest weights lose more.
+        """
+        fixed = dict(self.options.fixed)
+        low, high = (
+            sum(self.layer_bits(name, fixed.get(name, bits)) for name in weight_counts(self.graph)) / 8 + 1 for bits in (WIDTHS[0], self.options.widest)
+        )
+        best: Widths | None = None
+        for step in range(DROP_STEPS):
+            limit = int(high) if best is None else int((low * high) ** 0.5)
+            widths = self.choose(limit)
+            drop = self.expected_drop(widths)
+            if drop.top1 <= max_drop:
+                best, high = replace(widths, drop=drop), limit
+            elif best is None:
+                raise CheckFailedError(
+                    f"--max-drop: {max_drop:g} points were allowed, {drop.top1:.2f} are expected to be lost with the widest weights; allow more, or give more "
+                    "--act-bits"
+                )
+            else:
+                low = limit
+            if progress is not None:
+                progress(step + 1, DROP_STEPS)
+        assert best is not None
+        return best
 
 
 def search_widths(graph: Graph, calibration: Calibration, options: WidthOptions, progress: Progress | None = None) -> WidthSearch:
@@ -148,12 +206,18 @@ def weight_counts(graph: Graph) -> dict[str, int]:
 
 
 def check_feasible(counts: Mapping[str, int], options: WidthOptions, limit_bytes: int) -> None:
-    """Raise CheckFailedError unless the smallest widths fit."""
+    """Raise CheckFailedError unless the smallest widths fit, without measuring anything: where zeros may be left out, a bit a weight is the least."""
     fixed = dict(options.fixed)
-    least = -(-sum(count * fixed.get(name, WIDTHS[0]) for name, count in counts.items()) // 8)
-    if least > limit_bytes:
-        given = f" and the {len(fixed)} of --layer-bits as given" if fixed else ""
-        raise CheckFailedError(f"--weight-budget: {limit_bytes:,} bytes are too few, the weights take at least {least:,} (layers at {WIDTHS[0]} bits{given})")
+    least = sum(count * fixed.get(name, 1 if options.shared else WIDTHS[0]) for name, count in counts.items())
+    if least > 8 * limit_bytes:
+        raise _too_few(sum(count * fixed.get(name, WIDTHS[0]) for name, count in counts.items()), options, limit_bytes)
+
+
+def _too_few(least_bits: int, options: WidthOptions, limit_bytes: int) -> CheckFailedError:
+    given = f" and the {len(options.fixed)} of --layer-bits as given" if options.fixed else ""
+    return CheckFailedError(
+        f"--weight-budget: {limit_bytes:,} bytes are too few, the weights take at least {-(-least_bits // 8):,} (layers at {WIDTHS[0]} bits{given})"
+    )
 
 
 def check_names(graph: Graph, options: WidthOptions) -> None:

@@ -110,7 +110,7 @@ class Propagation:
         positions = node.shape[1] * node.shape[2]
         step = max(1, len(self._pixels) * positions // max(COLUMN_LIMIT, 24 * size))
         sum_float, sum_fixed, products = np.zeros(size), np.zeros(size), np.zeros((size, size))
-        crossed = np.zeros((size, size))
+        crossed, seen_float, seen_fixed = np.zeros((size, size)), np.zeros(size), np.zeros(size)
         columns = 0
         for start in range(0, len(self._pixels), BATCH):
             x_float = _patches(op, self._float[source][start : start + BATCH], None)
@@ -121,14 +121,20 @@ class Propagation:
             sample = x_fixed[:, :, ::step].transpose(0, 1).reshape(size, -1).to(torch.float64)
             products += (sample @ sample.T).numpy()
             if cross:
-                crossed += (x_float[:, :, ::step].transpose(0, 1).reshape(size, -1).to(torch.float64) @ sample.T).numpy()
+                sample_float = x_float[:, :, ::step].transpose(0, 1).reshape(size, -1).to(torch.float64)
+                crossed += (sample_float @ sample.T).numpy()
+                seen_float += sample_float.sum(1).numpy()
+                seen_fixed += sample.sum(1).numpy()
             columns += sample.shape[1]
         total = len(self._pixels) * positions
         mean_fixed = sum_fixed * (fmt.scale / total)
-        covariance = products * (fmt.scale**2 / columns) - np.outer(mean_fixed, mean_fixed)
         mean_float = sum_float / total
-        cross_moment = crossed * (fmt.scale / columns) - np.outer(mean_float, mean_fixed) if cross else None
-        return LayerData(mean_float, mean_fixed, covariance, cross_moment)
+        if not cross:
+            return LayerData(mean_float, mean_fixed, products * (fmt.scale**2 / columns) - np.outer(mean_fixed, mean_fixed))
+        # Both moments about the means of the very patches they are of: a fit sees the difference of the two.
+        seen_float, seen_fixed = seen_float / columns, seen_fixed * (fmt.scale / columns)
+        covariance = products * (fmt.scale**2 / columns) - np.outer(seen_fixed, seen_fixed)
+        return LayerData(mean_float, mean_fixed, covariance, crossed * (fmt.scale / columns) - np.outer(seen_float, seen_fixed))
 
     def scores_format(self, node: Node, op: Conv, fmt: TensorFormat) -> TensorFormat:
         """The format near `fmt` with which the means over the map keep closest to the float ones, among the leading classes of each image.

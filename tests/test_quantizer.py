@@ -1,0 +1,199 @@
+"""The methods of the best quantizer, each for what it promises, on small networks and layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from quant_graphs import fire_network
+
+from fpga_squeeze.errors import InputError
+from fpga_squeeze.ir import Conv, Graph
+from fpga_squeeze.quantize.calibrate import calibrate
+from fpga_squeeze.quantize.codebook import learn_codebook
+from fpga_squeeze.quantize.drop import DropMeter
+from fpga_squeeze.quantize.legality import verify_quantized
+from fpga_squeeze.quantize.methods import BEST, FAST, PLAIN, QUANTIZERS, Methods, find_methods
+from fpga_squeeze.quantize.propagate import LayerData, _least_squares
+from fpga_squeeze.quantize.ptq import QuantOptions, quantize
+from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
+from fpga_squeeze.quantize.weights import descend, pruned_weights, round_weights, to_grid
+from fpga_squeeze.simulate.fast import FastSimulator
+from fpga_squeeze.simulate.float_model import FloatModel
+
+RNG = np.random.default_rng(5)
+PIXELS = RNG.integers(0, 256, size=(24, 3, 21, 21), dtype=np.uint8)
+
+
+def moment(n: int, rank: int, rng: np.random.Generator) -> np.ndarray:
+    """A covariance of n inputs that depend on one another."""
+    mixed = rng.normal(size=(n, rank)) @ rng.normal(size=(rank, 400)) + 0.1 * rng.normal(size=(n, 400))
+    return np.asarray(np.cov(mixed))
+
+
+def error(weight: np.ndarray, found: np.ndarray, frac: np.ndarray, second_moment: np.ndarray) -> float:
+    off = (found * np.exp2(-frac.astype(float))[:, None, None, None] - weight).reshape(len(weight), -1)
+    return float(np.einsum("oi,ij,oj->", off, second_moment, off))
+
+
+def test_every_method_lowers_the_error_of_a_layer() -> None:
+    rng = np.random.default_rng(1)
+    weight, covariance, frac = rng.normal(size=(12, 5, 3, 3)), moment(45, 20, rng), np.full(12, 1)
+    plain = round_weights(weight, frac, 4, None)
+    compensated = round_weights(weight, frac, 4, covariance)
+    descended = descend(weight, compensated, frac, 4, covariance)
+    errors = [error(weight, w, frac, covariance) for w in (plain, compensated, descended)]
+    assert errors[1] < 0.7 * errors[0] and errors[2] < errors[1]
+    assert np.abs(descended).max() <= 8 and (descended != compensated).any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), bits=st.integers(2, 6), pruned=st.booleans(), levels=st.booleans())
+def test_descent_never_raises_the_error_and_stays_on_the_grid(seed: int, bits: int, pruned: bool, levels: bool) -> None:
+    rng = np.random.default_rng(seed)
+    weight, covariance, frac = rng.normal(size=(4, 6, 1, 1)), moment(6, 3, rng), rng.integers(0, 4, size=4)
+    mask = rng.random(weight.shape) < 0.4 if pruned else None
+    if mask is not None:
+        weight = np.where(mask, 0.0, weight)
+    values = np.array(sorted({0, *rng.integers(-8, 8, size=5).tolist()})) if levels else None
+    start = round_weights(weight, frac, bits, covariance, values, mask)
+    found = descend(weight, start, frac, bits, covariance, values, mask)
+    damped = covariance + np.eye(6) * 0.01 * np.diag(covariance).mean()
+    assert error(weight, found, frac, damped) <= error(weight, start, frac, damped) * (1 + 1e-9)
+    for w in (start, found):
+        allowed = set(range(-(1 << bits - 1), 1 << bits - 1)) if values is None else set(values.tolist())
+        assert set(w.ravel().tolist()) <= allowed | ({0} if mask is not None else set())
+        assert mask is None or not w[mask].any()
+
+
+def test_the_fit_solves_its_least_squares() -> None:
+    rng = np.random.default_rng(2)
+    covariance, wanted, start = moment(10, 10, rng) + np.eye(10) * 0.05, rng.normal(size=(3, 10)), rng.normal(size=(3, 10))
+    free = np.ones((3, 10))
+    assert np.allclose(_least_squares(covariance, wanted, start, free), np.linalg.solve(covariance, wanted.T).T, atol=1e-6)
+    free[1, ::2] = 0.0
+    found = _least_squares(covariance, wanted, start, free)
+    own = np.flatnonzero(free[1])
+    assert np.allclose(found[1, own], np.linalg.solve(covariance[np.ix_(own, own)], wanted[1, own]), atol=1e-6) and not found[1, ::2].any()
+
+
+def test_the_fit_takes_an_error_of_the_inputs_back() -> None:
+    """Inputs that arrive 10% too large: the fit makes the weights that much smaller."""
+    covariance = np.diag(np.linspace(1.0, 2.0, 8)) + 0.02 * moment(8, 8, np.random.default_rng(3))
+    op = Conv(np.random.default_rng(4).normal(size=(2, 8, 1, 1)), np.zeros(2))
+    data = LayerData(np.zeros(8), np.zeros(8), covariance * 1.21, covariance * 1.1)
+    assert np.allclose(data.refitted(op.weight), op.weight / 1.1, rtol=0.02, atol=0.02)
+    assert data.refitted(op.weight) is not op.weight
+    assert replace(data, cross_moment=None).refitted(op.weight) is op.weight
+
+
+@pytest.mark.parametrize("index_bits", [3, 4, 6])
+def test_a_codebook_is_small_holds_zero_and_beats_even_steps(index_bits: int) -> None:
+    rng = np.random.default_rng(6)
+    weight = rng.laplace(size=(16, 20, 3, 3)) * np.exp2(rng.uniform(-3, 3, size=(16, 1, 1, 1)))
+    importance = rng.uniform(0.5, 2.0, size=180)
+    frac, levels = learn_codebook(weight, 8, index_bits, importance)
+    assert len(levels) <= 2**index_bits and 0 in levels and (np.diff(levels) > 0).all() and np.abs(levels).max() <= 128
+    off = to_grid(weight.reshape(16, -1) * np.exp2(frac)[:, None], 8, levels) * np.exp2(-frac)[:, None] - weight.reshape(16, -1)
+    spread = np.abs(weight).max(axis=(1, 2, 3))
+    even = np.floor(np.log2((2.0 ** (index_bits - 1) - 1 or 0.5) / spread))
+    errors, limit = [], 2 ** (index_bits - 1)
+    for more in range(3):
+        step = np.exp2(-(even + more))[:, None]
+        errors.append(((np.clip(np.rint(weight.reshape(16, -1) / step), -limit, limit - 1) * step - weight.reshape(16, -1)) ** 2).sum(1))
+    assert float((off**2).sum()) < 0.85 * float(np.min(errors, axis=0).sum())
+
+
+def quantized(graph: Graph, **options: object) -> tuple[Graph, QuantGraph]:
+    calibration = calibrate(graph, PIXELS)
+    qgraph = quantize(graph, calibration, QuantOptions(**options))  # type: ignore[arg-type]
+    verify_quantized(qgraph)
+    return calibration.graph, qgraph
+
+
+def convs(qgraph: QuantGraph) -> dict[str, QConv]:
+    return {n.name: n.op for n in qgraph.nodes if isinstance(n.op, QConv)}
+
+
+def test_codebooks_of_a_network_by_layer() -> None:
+    _, qgraph = quantized(fire_network(), methods=BEST, codebook_bits=3, layer_codebooks=(("conv10", 0), ("fire2.squeeze", 5)))
+    distinct = {name: len(np.unique(op.weight)) for name, op in convs(qgraph).items()}
+    assert distinct["conv10"] > 32 and 8 < distinct["fire2.squeeze"] <= 32
+    assert all(count <= 8 for name, count in distinct.items() if name not in ("conv10", "fire2.squeeze"))
+    assert {op.weight_bits for op in convs(qgraph).values()} == {8}
+    with pytest.raises(InputError, match=r"layer codebook: 'conv11' is no convolution of this network; did you mean conv1, conv10"):
+        quantized(fire_network(), layer_codebooks=(("conv11", 3),))
+    with pytest.raises(InputError, match="codebook bits of layer conv10: 1 to 6 was expected, or 0 for none, got 7"):
+        QuantOptions(layer_codebooks=(("conv10", 7),))
+
+
+def test_a_codebook_as_large_as_the_integers_is_none() -> None:
+    _, with_book = quantized(fire_network(), weight_bits=4, codebook_bits=4)
+    _, without = quantized(fire_network(), weight_bits=4)
+    assert all(np.array_equal(op.weight, convs(without)[name].weight) for name, op in convs(with_book).items())
+
+
+def divergence(graph: Graph, qgraph: QuantGraph, pixels: np.ndarray) -> float:
+    """Mean squared difference of the classes' means over the map."""
+    real = FloatModel(graph).run(torch.from_numpy(pixels.astype(np.float32))).flatten(1).numpy()
+    node = qgraph[qgraph.output]
+    area = np.prod(qgraph[node.inputs[0]].shape[1:])
+    return float(((FastSimulator(qgraph).run(pixels) * node.fmt.scale / area - real) ** 2).mean())
+
+
+def test_best_beats_fast_beats_plain_where_weights_are_coarse() -> None:
+    fresh = np.random.default_rng(9).integers(0, 256, size=(32, 3, 21, 21), dtype=np.uint8)
+    found = {}
+    for name in ("plain", "fast", "best"):
+        total = 0.0
+        for seed in (1, 2, 3):
+            graph = fire_network(seed)
+            calibration = calibrate(graph, PIXELS, equalize=QUANTIZERS[name].equalize)
+            total += divergence(calibration.graph, quantize(graph, calibration, QuantOptions(4, methods=QUANTIZERS[name])), fresh)
+        found[name] = total
+    assert found["best"] < 0.95 * found["fast"] and found["fast"] < 0.8 * found["plain"], found
+
+
+def test_quantizers_by_name() -> None:
+    assert find_methods("fast") == FAST == Methods() and find_methods("best") == BEST and find_methods("plain") == PLAIN
+    with pytest.raises(InputError, match="--quantizer: one of plain, fast, best was expected, got 'better'"):
+        find_methods("better")
+
+
+def test_pruned_weights_stay_zero() -> None:
+    """Compensation would give weights that training has pruned small values, and the memory they no longer need back."""
+    graph = fire_network(2)
+    nodes = []
+    rng = np.random.default_rng(8)
+    for n in graph.nodes:
+        op = n.op
+        if isinstance(op, Conv) and n.name != "conv1":
+            op = replace(op, weight=np.where(rng.random(op.weight.shape) < 0.6, 0.0, op.weight))
+        nodes.append(replace(n, op=op))
+    pruned = replace(graph, nodes=tuple(nodes))
+    for methods in (FAST, BEST):
+        equalized, qgraph = quantized(pruned, weight_bits=6, methods=methods)
+        for name, op in convs(qgraph).items():
+            source = equalized[name].op
+            assert isinstance(source, Conv)
+            if name != "conv1":
+                assert not op.weight[source.weight == 0].any(), name
+    assert pruned_weights(np.array([[[[1.0]]], [[[0.0]]]])) is not None
+    assert pruned_weights(np.array([[[[1.0]]], [[[2.0]]]])) is None
+
+
+def test_the_expected_drop_is_the_difference_of_probabilities() -> None:
+    graph, qgraph = quantized(fire_network(classes=40), weight_bits=2, act_bits=4, methods=PLAIN)
+    meter = DropMeter(graph, PIXELS)
+    drop = meter.of(qgraph)
+    scores = FloatModel(graph).run(torch.from_numpy(PIXELS.astype(np.float32))).flatten(1).double()
+    p = torch.softmax(scores, 1).numpy()
+    answers = FastSimulator(qgraph).run(PIXELS).argmax(1)
+    assert drop.top1 == pytest.approx(100 * np.mean([row.max() - row[a] for row, a in zip(p, answers, strict=True)]))
+    assert drop.agreement == pytest.approx(100 * np.mean(p.argmax(1) == answers)) and drop.top1 > 0
+    _, good = quantized(fire_network(classes=40), weight_bits=12, act_bits=12)
+    assert meter.of(good).top1 < drop.top1 / 4
