@@ -275,7 +275,7 @@ def choose_plan(qgraph: QuantGraph, config: ExportConfig, device: Device | None)
     Raises:
         InputError: a folding.json that cannot be read or is not legal. CheckFailedError: the goal cannot be met, or the given plan breaks a limit.
     """
-    goal = Goal(config.clock_mhz, config.target_fps, config.max_dsp, config.utilisation, config.weights)
+    goal = Goal(config.clock_mhz, config.target_fps, config.max_dsp, config.utilisation, config.weights, config.weight_storage)
     if config.folding is None:
         return _stored(search(qgraph, goal, device), qgraph, config, goal, device)
     try:

@@ -26,6 +26,8 @@ from fpga_squeeze.hardware.memory import blocks, plan_rows
 from fpga_squeeze.hardware.plan import FoldPlan, GlobalSumStage
 from fpga_squeeze.hardware.search_multipliers import check_rate, without_device
 from fpga_squeeze.hardware.structure import Skeleton, build_skeleton, narrowed
+from fpga_squeeze.hardware.weight_choice import Coder, storages
+from fpga_squeeze.hardware.weight_storage import DENSE
 from fpga_squeeze.quantize.qgraph import QNode, QuantGraph
 
 DEVICE_P_PX = (1, 2, 3, 4)
@@ -93,10 +95,11 @@ def device_limits(device: Device, goal: Goal) -> Resources:
 class _Fitting:
     """Search on one device."""
 
-    def __init__(self, qgraph: QuantGraph, skeleton: Skeleton, goal: Goal, device: Device) -> None:
+    def __init__(self, qgraph: QuantGraph, skeleton: Skeleton, goal: Goal, device: Device, coder: Coder | None = None) -> None:
         self.qgraph, self.skeleton, self.goal, self.device = qgraph, skeleton, goal, device
         self.limits = device_limits(device, goal)
-        self.space = Space(device, DEVICE_P_PX, goal.weights)
+        self.coder = coder or storages(qgraph, goal.weight_storage)
+        self.space = Space(device, DEVICE_P_PX, goal.weights, coded=self.coder)
 
     def run(self) -> Found:
         """The plan for the goal."""
@@ -215,7 +218,7 @@ class _Fitting:
         limiting = self._limiting(target)
         best = replace(self.goal, target_fps=None)
         try:
-            fastest = _Fitting(self.qgraph, self.skeleton, best, self.device).run().plan
+            fastest = _Fitting(self.qgraph, self.skeleton, best, self.device, self.coder).run().plan
         except CheckFailedError as error:
             return str(error)
         reached = floor(self.goal.clock_mhz * 1e6 / fastest.interval_cycles)
@@ -276,17 +279,19 @@ class _Fitting:
         from fpga_squeeze.hardware.devices import load_devices
 
         found = []
+        # Weights of another width, and those on other devices, are taken as they are: what is named then does in any case, and soon.
+        plain = replace(self.goal, weight_storage=DENSE)
         widest = max(e.weight_bits for s in self.skeleton.stages for e in s.engines)
         for bits in range(widest - 1, 1, -1):
             narrow = replace(self.skeleton, stages=tuple(narrowed(s, bits) for s in self.skeleton.stages))
-            if _Fitting(self.qgraph, narrow, self.goal, self.device)._possible(target, self.limits):
+            if _Fitting(self.qgraph, narrow, plain, self.device)._possible(target, self.limits):
                 found.append(f"--weight-bits {bits}")
                 break
         if self.goal.weights == "rom" and self.device.uram:
             found.append("--weights auto (URAM holds loaded weights only)")
         larger = sorted(load_devices(), key=lambda d: (d.lut, d.name))
         for d in larger:
-            other = _Fitting(self.qgraph, self.skeleton, self.goal, d)
+            other = _Fitting(self.qgraph, self.skeleton, plain, d)
             if d.name != self.device.name and other._possible(target, other.limits):
                 found.append(f"--device {d.name}")
                 break
