@@ -32,6 +32,7 @@ from fpga_squeeze.hardware.weight_storage import kind_of, with_coding
 from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
 from fpga_squeeze.verify.cosim import run_rtl
 from fpga_squeeze.verify.csim import run_csim
+from fpga_squeeze.verify.lint import lint
 from fpga_squeeze.zoo import embedded_images, embedded_model_path
 from tests.hls_cases import write_export, wrong_stages
 from tests.machines import tiny
@@ -128,6 +129,23 @@ def test_other_forms_are_emitted_as_before(small: QuantGraph) -> None:
     coded = emit_hls(small, stored(small, plan, "sparse")) | emit_rtl(small, stored(small, plan, "sparse"))
     assert "hls/lib/weight_reader.h" in coded and "rtl/weights/conv10_values_000.hex" in coded and "rtl/weights/conv10_bitmap.hex" in coded
     assert not any(name.endswith("_weights.hex") for name in coded)
+
+
+@pytest.mark.parametrize("storage", ["auto", "lut", "bram"])
+def test_generated_sources_are_clean(storage: str, small: QuantGraph, tmp_path: Path) -> None:
+    """Pragmas name what is there; with a storage the coded memories are bound to it."""
+    plan = stored(small, plan_machine(small, 200.0, 250_000.0), "by turns")
+    stages = tuple(with_engines(s, lambda e: replace(e, weight_storage=storage)) for s in plan.stages)
+    plan = stored(small, replace(plan, stages=stages), "by turns")
+    for path, data in emit_hls(small, plan).items():
+        target = tmp_path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    assert lint(tmp_path / "hls") == ()
+    text = "".join(p.read_text() for p in (tmp_path / "hls").glob("*.cpp"))
+    impl = {"auto": None, "lut": "lutram", "bram": "bram"}[storage]
+    assert (f"_values type=rom_1p impl={impl}" in text) == (impl is not None)
+    assert "_weights type=rom_1p" not in text
 
 
 # ---------------------------------------------------------------- memories
