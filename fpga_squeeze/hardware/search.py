@@ -289,6 +289,10 @@ class _Fitting:
                 break
         if self.goal.weights == "rom" and self.device.uram:
             found.append("--weights auto (URAM holds loaded weights only)")
+        if self.goal.weight_storage == DENSE:
+            coded = _Fitting(self.qgraph, self.skeleton, replace(self.goal, weight_storage="auto"), self.device)
+            if coded._possible(target, self.limits):
+                found.append("--weight-storage auto")
         larger = sorted(load_devices(), key=lambda d: (d.lut, d.name))
         for d in larger:
             other = _Fitting(self.qgraph, self.skeleton, plain, d)
