@@ -61,8 +61,6 @@ EXPORT_SAMPLES = 4
 CALIBRATION_LIMIT = 500
 WIDTH_OPTIONS = ("weight_budget", "max_drop", "codebook_bits", "layer_codebooks")
 """Options that the manifest names only where they are given."""
-ROOMS = (1.0, 1.3, 1.7, 2.2)
-"""How many times a device's blocks a search may use that weights are stored in less room after."""
 WIDTH_ROUNDS = 6
 """How often widths are chosen again because the weights, as they lie in the memories of the folded machine, take more than --weight-budget."""
 
@@ -309,32 +307,15 @@ def choose_plan(qgraph: QuantGraph, config: ExportConfig, device: Device | None)
         InputError: a folding.json that cannot be read or is not legal. CheckFailedError: the goal cannot be met, or the given plan breaks a limit.
     """
     config = config.resolved()
-    goal = Goal(config.clock_mhz, config.target_fps, config.max_dsp, config.utilisation, config.weights)
+    assert config.weight_storage is not None
+    goal = Goal(config.clock_mhz, config.target_fps, config.max_dsp, config.utilisation, config.weights, config.weight_storage)
     if config.folding is None:
-        return _searched(qgraph, config, goal, device)
+        return _stored(search(qgraph, goal, device), qgraph, config, goal, device)
     try:
         text = Path(config.folding).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--folding {config.folding}: cannot be read ({error}); the folding.json of an export was expected") from error
     return _stored(check_plan(folding.folding_from_json(text, qgraph), goal, device), qgraph, config, goal, device)
-
-
-def _searched(qgraph: QuantGraph, config: ExportConfig, goal: Goal, device: Device | None) -> Found:
-    """The search's plan with its weights stored as --weight-storage says.
-
-    Indices are counted by the search. What a bitmap saves depends on the fold, so for a device with too little memory the search may use more than there
-    is, in steps, until a plan fits once its weights are stored.
-    """
-    indices = config.weight_storage in ("codebook", "smallest")
-    rooms = ROOMS if device is not None and config.weight_storage in ("sparse", "smallest") else ROOMS[:1]
-    refused: CheckFailedError | None = None
-    for room in rooms:
-        try:
-            return _stored(search(qgraph, goal, device, indices=indices, room=room), qgraph, config, goal, device)
-        except CheckFailedError as error:
-            refused = refused or error
-    assert refused is not None
-    raise refused
 
 
 def _stored(found: Found, qgraph: QuantGraph, config: ExportConfig, goal: Goal, device: Device | None) -> Found:

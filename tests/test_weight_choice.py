@@ -21,19 +21,22 @@ from fpga_squeeze.hardware import weight_choice
 from fpga_squeeze.hardware.cost import stage_resources
 from fpga_squeeze.hardware.devices import find_device
 from fpga_squeeze.hardware.folding import folding_from_json, folding_to_json, plan_machine
+from fpga_squeeze.hardware.goal import Goal
 from fpga_squeeze.hardware.legality import verify_plan
 from fpga_squeeze.hardware.memory import memory_rows
 from fpga_squeeze.hardware.plan import ConvStage, FoldPlan
+from fpga_squeeze.hardware.search import search
 from fpga_squeeze.hardware.structure import all_loaded
-from fpga_squeeze.hardware.weight_choice import saving, with_engines, with_storage
+from fpga_squeeze.hardware.weight_choice import saving, storages, with_engines, with_storage
 from fpga_squeeze.hardware.weight_storage import kind_of, with_coding
 from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
 from fpga_squeeze.verify.cosim import run_rtl
 from fpga_squeeze.verify.csim import run_csim
+from fpga_squeeze.verify.lint import lint
 from fpga_squeeze.zoo import embedded_images, embedded_model_path
 from tests.hls_cases import write_export, wrong_stages
 from tests.machines import tiny
-from tests.rtl_machines import lively, random_pixels, require, write
+from tests.rtl_machines import REAL_DATA, lively, random_pixels, require, write
 
 KINDS = ("codebook", "sparse", "sparse-codebook")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
@@ -126,6 +129,23 @@ def test_other_forms_are_emitted_as_before(small: QuantGraph) -> None:
     coded = emit_hls(small, stored(small, plan, "sparse")) | emit_rtl(small, stored(small, plan, "sparse"))
     assert "hls/lib/weight_reader.h" in coded and "rtl/weights/conv10_values_000.hex" in coded and "rtl/weights/conv10_bitmap.hex" in coded
     assert not any(name.endswith("_weights.hex") for name in coded)
+
+
+@pytest.mark.parametrize("storage", ["auto", "lut", "bram"])
+def test_generated_sources_are_clean(storage: str, small: QuantGraph, tmp_path: Path) -> None:
+    """Pragmas name what is there; with a storage the coded memories are bound to it."""
+    plan = stored(small, plan_machine(small, 200.0, 250_000.0), "by turns")
+    stages = tuple(with_engines(s, lambda e: replace(e, weight_storage=storage)) for s in plan.stages)
+    plan = stored(small, replace(plan, stages=stages), "by turns")
+    for path, data in emit_hls(small, plan).items():
+        target = tmp_path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    assert lint(tmp_path / "hls") == ()
+    text = "".join(p.read_text() for p in (tmp_path / "hls").glob("*.cpp"))
+    impl = {"auto": None, "lut": "lutram", "bram": "bram"}[storage]
+    assert (f"_values type=rom_1p impl={impl}" in text) == (impl is not None)
+    assert "_weights type=rom_1p" not in text
 
 
 # ---------------------------------------------------------------- memories
@@ -325,3 +345,48 @@ def test_budgets_count_what_is_stored(pruned_digits: Path, tmp_path: Path) -> No
 def test_an_unknown_storage_is_refused() -> None:
     with pytest.raises(InputError, match="--weight-storage: one of dense, auto, codebook, sparse was expected, got 'zip'"):
         ExportConfig(weight_storage="zip")
+
+
+# ---------------------------------------------------------------- search
+
+
+def test_a_search_on_a_device_weighs_codings(small: QuantGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name every engine in the bitstream is coded that takes less so; the plan is legal and within the device's limits."""
+    device = find_device("zcu102")
+    goal = Goal(target_fps=20_000.0, weights="rom", weight_storage="codebook")
+    found = search(small, goal, device)
+    verify_plan(found.plan, small)
+    assert set(kinds(found.plan).values()) == {"codebook"}
+    assert set(kinds(search(small, replace(goal, weight_storage="dense"), device).plan).values()) == {"dense"}
+    # Blocks of which there are hardly any: the search then takes codings by itself.
+    monkeypatch.setattr(weight_choice, "LEAST_WORDS", 1)
+    offered = storages(small, "auto")
+    assert offered is not None
+    engine = replace(plan_machine(small, 200.0, 20_000.0).stages[-2].engines[0], weight_storage="bram")
+    plain, coded_engine = offered(engine)
+    assert plain is engine and coded_engine.stored_weight_bits < engine.stored_weight_bits
+    assert coded_engine.coding == with_coding(engine, kind_of(coded_engine), weights(small, engine.node)).coding
+    assert offered(replace(engine, weight_storage="lut")) == (replace(engine, weight_storage="lut"),)
+
+
+def test_weights_with_few_zeros_are_not_looked_at() -> None:
+    plain = tiny(seed=3)
+    offered = storages(plain, "auto")
+    assert offered is not None
+    engine = replace(plan_machine(plain, 200.0, 20_000.0).stages[-2].engines[0], weight_storage="bram")
+    assert offered(engine) == (engine,)
+    assert storages(plain, "dense") is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(REAL_DATA is None, reason="needs FPGA_SQUEEZE_DATA")
+def test_v1_0_fits_a_kv260s_blocks_in_sparse_memories_only(tmp_path: Path) -> None:
+    """Published weights, in the bitstream: refused as they are, 0.70 MB at most with a bitmap."""
+    model = Path(str(REAL_DATA)) / "squeezenet1_0_imagenet.pt"
+    config = ExportConfig(device="kv260", weights="rom", clock_mhz=300.0)
+    with pytest.raises(CheckFailedError, match="18 Kb blocks"):
+        pipeline.export(model, tmp_path / "dense", "random", config)
+    result = pipeline.export(model, tmp_path / "auto", "random", replace(config, weight_storage="auto"))
+    assert result.budget.by_kind["weights"] <= 700_000
+    default = pipeline.export(model, tmp_path / "default", "random", ExportConfig(weight_storage="auto"))
+    assert default.budget.by_kind["weights"] <= 700_000

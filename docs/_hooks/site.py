@@ -13,8 +13,8 @@ from mkdocs.structure.files import File, Files
 ORDER: dict[str, tuple[str, ...]] = {
     "Start": ("index.md", "quick-start.md", "python-api.md", "notebooks/export-and-inspect.md", "notebooks/bits-and-accuracy.md", "commands.md"),
     "The machine": (
-        "number-contract.md", "architecture.md", "folding.md", "resources.md", "hls.md", "bypass.md", "formats.md", "family.md", "loading.md",
-        "over-the-air.md",
+        "number-contract.md", "architecture.md", "folding.md", "resources.md", "weight-storage.md", "hls.md", "bypass.md", "formats.md", "family.md",
+        "loading.md", "over-the-air.md",
     ),
     "Models in": ("onnx.md", "fine-tuning.md", "mixed-precision.md"),
     "Proof": ("verification.md", "continuous-integration.md", "report.md"),

@@ -7,7 +7,7 @@ once), p_oc any number (ceil folding), p_k 1, K or K*K, p_px 1 to 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
@@ -50,6 +50,7 @@ WEIGHTS = ("rom", "loaded", "auto")
 class Space:
     """What the search may use. `device` None: no packing, storage left to the synthesizer, only multipliers count.
 
+    `coded`: an engine with its weights stored in each way that is looked at, itself or not among them; None: as it is.
     `built` keeps what engines were found to take, by engine and fold: a bisection over cycles meets the same folds again and again.
     """
 
@@ -57,6 +58,7 @@ class Space:
     p_px: tuple[int, ...] = (1,)
     weights: str = "rom"
     packing: bool = True
+    coded: Callable[[Engine], tuple[Engine, ...]] | None = field(default=None, compare=False, repr=False)
     built: dict[tuple[str, EngineFold], list[tuple[Engine, Resources]]] = field(default_factory=dict, compare=False, repr=False)
 
     def engines(self, engine: Engine, fold: EngineFold) -> list[tuple[Engine, Resources]]:
@@ -231,7 +233,10 @@ def _variants(engine: Engine, fold: EngineFold, space: Space) -> Iterator[Engine
     for packed in _packed(folded, space):
         for storage in _storages(packed, space):
             chosen = replace(packed, weight_storage=storage)
-            yield loadable(chosen) if space.weights == "loaded" or storage == "uram" else chosen
+            if space.weights == "loaded" or storage == "uram":
+                yield loadable(chosen)
+            else:
+                yield from space.coded(chosen) if space.coded else (chosen,)
 
 
 def _packed(engine: Engine, space: Space) -> Iterator[Engine]:

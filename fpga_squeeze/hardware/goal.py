@@ -14,13 +14,15 @@ from fpga_squeeze.hardware.plan import FoldPlan
 @dataclass(frozen=True)
 class Goal:
     """What to build. No `target_fps`: as fast as the device or `max_dsp` allows (DEFAULT_FPS where neither is given). `utilisation`: share of each of
-    the device's resources that may be used. `weights`: rom, loaded or auto (candidates.py)."""
+    the device's resources that may be used. `weights`: rom, loaded or auto (candidates.py). `weight_storage`: how they are
+    stored (weight_choice.py)."""
 
     clock_mhz: float = 200.0
     target_fps: float | None = None
     max_dsp: int | None = None
     utilisation: float = 0.85
     weights: str = "auto"
+    weight_storage: str = "dense"
 
     def __post_init__(self) -> None:
         if not 0 < self.clock_mhz < inf or not (self.target_fps is None or 0 < self.target_fps < inf):

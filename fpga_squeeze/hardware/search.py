@@ -26,7 +26,8 @@ from fpga_squeeze.hardware.memory import blocks, plan_rows
 from fpga_squeeze.hardware.plan import FoldPlan, GlobalSumStage
 from fpga_squeeze.hardware.search_multipliers import check_rate, without_device
 from fpga_squeeze.hardware.structure import Skeleton, build_skeleton, narrowed
-from fpga_squeeze.hardware.weight_choice import indexed
+from fpga_squeeze.hardware.weight_choice import Coder, storages
+from fpga_squeeze.hardware.weight_storage import DENSE
 from fpga_squeeze.quantize.qgraph import QNode, QuantGraph
 
 DEVICE_P_PX = (1, 2, 3, 4)
@@ -39,22 +40,17 @@ ROOM = 1.05
 """Tries when what only the whole plan shows (depths of FIFOs) does not fit: room for it, and a little more, is kept in the next one."""
 
 
-def search(qgraph: QuantGraph, goal: Goal, device: Device | None = None, *, indices: bool = False, room: float = 1.0) -> Found:
+def search(qgraph: QuantGraph, goal: Goal, device: Device | None = None) -> Found:
     """The machine for `goal`; ceil folds, packing and storage chosen.
-
-    `indices`: weights are stored as indices of a codebook where they allow it. `room`: how many times the device's blocks may be used, for a plan whose
-    weights will be stored in less (hardware/weight_choice.py); it is for the caller to hold it to the device then.
 
     Raises:
         InputError: a graph that no stage covers (names the layer).
         CheckFailedError: the goal cannot be met: the limiting resource or stage, the best that can, and what would help.
     """
     skeleton = build_skeleton(qgraph)
-    if indices:
-        skeleton = replace(skeleton, stages=indexed(skeleton.stages, qgraph))
     if device is None:
         return without_device(qgraph, skeleton, goal)
-    return _Fitting(qgraph, skeleton, goal, device, room).run()
+    return _Fitting(qgraph, skeleton, goal, device).run()
 
 
 def check_plan(plan: FoldPlan, goal: Goal, device: Device | None) -> Found:
@@ -99,11 +95,11 @@ def device_limits(device: Device, goal: Goal) -> Resources:
 class _Fitting:
     """Search on one device."""
 
-    def __init__(self, qgraph: QuantGraph, skeleton: Skeleton, goal: Goal, device: Device, room: float = 1.0) -> None:
+    def __init__(self, qgraph: QuantGraph, skeleton: Skeleton, goal: Goal, device: Device, coder: Coder | None = None) -> None:
         self.qgraph, self.skeleton, self.goal, self.device = qgraph, skeleton, goal, device
-        limits = device_limits(device, goal)
-        self.limits = replace(limits, bram18=floor(limits.bram18 * room))
-        self.space = Space(device, DEVICE_P_PX, goal.weights)
+        self.limits = device_limits(device, goal)
+        self.coder = coder or storages(qgraph, goal.weight_storage)
+        self.space = Space(device, DEVICE_P_PX, goal.weights, coded=self.coder)
 
     def run(self) -> Found:
         """The plan for the goal."""
@@ -222,7 +218,7 @@ class _Fitting:
         limiting = self._limiting(target)
         best = replace(self.goal, target_fps=None)
         try:
-            fastest = _Fitting(self.qgraph, self.skeleton, best, self.device).run().plan
+            fastest = _Fitting(self.qgraph, self.skeleton, best, self.device, self.coder).run().plan
         except CheckFailedError as error:
             return str(error)
         reached = floor(self.goal.clock_mhz * 1e6 / fastest.interval_cycles)
@@ -283,17 +279,23 @@ class _Fitting:
         from fpga_squeeze.hardware.devices import load_devices
 
         found = []
+        # Weights of another width, and those on other devices, are taken as they are: what is named then does in any case, and soon.
+        plain = replace(self.goal, weight_storage=DENSE)
         widest = max(e.weight_bits for s in self.skeleton.stages for e in s.engines)
         for bits in range(widest - 1, 1, -1):
             narrow = replace(self.skeleton, stages=tuple(narrowed(s, bits) for s in self.skeleton.stages))
-            if _Fitting(self.qgraph, narrow, self.goal, self.device)._possible(target, self.limits):
+            if _Fitting(self.qgraph, narrow, plain, self.device)._possible(target, self.limits):
                 found.append(f"--weight-bits {bits}")
                 break
         if self.goal.weights == "rom" and self.device.uram:
             found.append("--weights auto (URAM holds loaded weights only)")
+        if self.goal.weight_storage == DENSE:
+            coded = _Fitting(self.qgraph, self.skeleton, replace(self.goal, weight_storage="auto"), self.device)
+            if coded._possible(target, self.limits):
+                found.append("--weight-storage auto")
         larger = sorted(load_devices(), key=lambda d: (d.lut, d.name))
         for d in larger:
-            other = _Fitting(self.qgraph, self.skeleton, self.goal, d)
+            other = _Fitting(self.qgraph, self.skeleton, plain, d)
             if d.name != self.device.name and other._possible(target, other.limits):
                 found.append(f"--device {d.name}")
                 break

@@ -1,8 +1,10 @@
-"""How each engine of a machine stores its weights: chosen once the folds are known.
+"""How each engine of a machine stores its weights: chosen once the folds are known, and on a device among what its search weighs.
 
 The rule of "auto": an engine takes, of the codings that store less than its plain rows do and are worth their logic, the one that stores least. Worth it is a
 coding whose logic, in LUTs, is no more than what it saves. Without a device every 16,384 stored bits that are saved, an 18 Kb block full of bytes, are worth
 BLOCK_LUTS; with one the blocks that are saved count, each as many LUTs as the device has for one, and the whole machine must stay within its limits.
+
+On a device the search for folds looks at coded weights too (`storages`): where blocks are short it spends LUTs on decoders.
 """
 
 from __future__ import annotations
@@ -11,13 +13,15 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import cast
 
+import numpy as np
+
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware.cost import Resources, plan_resources
 from fpga_squeeze.hardware.cost_mvu import mvu_resources
 from fpga_squeeze.hardware.cost_weights import decoder_resources, weight_memory_resources
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.plan import ConvStage, Engine, ExpandStage, FoldPlan, JoinStage, SideStage, Stage
-from fpga_squeeze.hardware.weight_storage import DENSE, KINDS, coding_of
+from fpga_squeeze.hardware.weight_storage import DENSE, KINDS, MAX_INDEX_BITS, coding_of
 from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
 
 WEIGHT_STORAGES = ("dense", "auto", "smallest", "codebook", "sparse")
@@ -35,20 +39,6 @@ def coded(stage: Stage, qgraph: QuantGraph) -> Stage:
     return with_engines(stage, lambda e: replace(e, coding=coding_of(e.coding.kind, e, _weights(qgraph, e))) if e.coding else e)
 
 
-def indexed(stages: tuple[Stage, ...], qgraph: QuantGraph) -> tuple[Stage, ...]:
-    """Unfolded stages whose engines store indices wherever the weights allow it and take less so: what does not depend on the fold, so that a search for a
-    device counts it."""
-
-    def change(engine: Engine) -> Engine:
-        try:
-            other = replace(engine, coding=coding_of("codebook", engine, _weights(qgraph, engine)))
-        except InputError:  # too many distinct weights
-            return engine
-        return other if other.stored_weight_bits < engine.stored_weight_bits else engine
-
-    return tuple(with_engines(s, change) for s in stages)
-
-
 def with_engines(stage: Stage, change: Callable[[Engine], Engine]) -> Stage:
     """The stage with every engine changed."""
     if isinstance(stage, ConvStage):
@@ -58,6 +48,48 @@ def with_engines(stage: Stage, change: Callable[[Engine], Engine]) -> Stage:
     if isinstance(stage, JoinStage):
         return replace(stage, side=tuple(cast(SideStage, with_engines(s, change)) for s in stage.side))
     return stage
+
+
+Coder = Callable[[Engine], tuple[Engine, ...]]
+"""An engine as it is folded -> the forms that a search may take."""
+
+
+def storages(qgraph: QuantGraph, storage: str) -> Coder | None:
+    """What a search looks at: with "auto" weights as they are and, in block RAM, coded so that they take least; with a coding by name, or the smallest,
+    those coded so wherever they take less. None with "dense". What was found is kept: many folds differ in what no memory shows."""
+    if storage == DENSE:
+        return None
+    known: dict[tuple[object, ...], Engine | None] = {}
+    ops = {n.name: n.op for n in qgraph.nodes if isinstance(n.op, QConv)}
+    hopeful = {name: _few(op) or bool((op.weight == 0).mean() > LEAST_ZEROS) for name, op in ops.items()}
+
+    def coder(engine: Engine) -> tuple[Engine, ...]:
+        plain = storage == "auto" and (engine.weight_storage != "bram" or engine.weight_depth < LEAST_WORDS)
+        if plain or not hopeful[engine.node]:
+            return (engine,)
+        fold = engine.fold
+        key = (engine.node, fold.p_oc, fold.p_ic, fold.p_k, engine.weight_storage)
+        if key not in known:
+            smaller = [e for e in _codings(engine, qgraph, storage) if e.stored_weight_bits < engine.stored_weight_bits]
+            known[key] = min(smaller, key=lambda e: e.stored_weight_bits, default=None)
+        best = known[key]
+        if best is None:
+            return (engine,)
+        coded_engine = replace(engine, coding=best.coding)
+        return (engine, coded_engine) if storage == "auto" else (coded_engine,)
+
+    return coder
+
+
+LEAST_ZEROS = 0.125
+"""Below this share of zeros a bitmap beside 8-bit weights takes more than it saves; narrower weights need a larger one."""
+
+LEAST_WORDS = 128
+"""Shallower memories are a part of a block each: a search does not look at their codings."""
+
+
+def _few(op: QConv) -> bool:
+    return len(np.unique(op.weight)) <= 1 << MAX_INDEX_BITS
 
 
 def with_storage(plan: FoldPlan, qgraph: QuantGraph, storage: str, device: Device | None = None, limits: Resources | None = None) -> FoldPlan:

@@ -31,8 +31,8 @@ GROUP_LANES = (8, 4)
 memories, and their numbers of values differ more."""
 
 BLOCK_LUTS = 150
-"""LUTs that an 18 Kb block is worth where group and values at a time are chosen: the fewest on any UltraScale+ part in hardware/devices.toml (a ZCU102 has 150 a
-block). Not the device's own ratio, so that a file of folds stores the same on every device."""
+"""LUTs that an 18 Kb block is worth where group and values at a time are chosen: as many as a ZCU102 has for each. Not the device's own ratio, so that a
+file of folds stores the same on every device."""
 
 READ_DELAY, ROOM_DELAY = 3, 2
 """fsq_sparse_group: cycles from asking for values to the columns that hold them, and from taking values to the room that is seen."""
@@ -105,14 +105,15 @@ def _counts(lanes: Int64, groups: int, group: int) -> Int64:
 
 
 def _readings(counts: Int64) -> list[tuple[int, int, int]]:
-    """(values a word of the memory, columns, words) for groups that take `counts` values word by word, (words, groups): all that keep the rate. As many at a
-    time as any word takes always do."""
+    """(values a word of the memory, columns, words) for groups that take `counts` values word by word, (words, groups): the fewest at a time that keep the
+    rate, one more, and as many as any word takes, which always keep it."""
     most = max(1, int(counts.max()))
     largest = int(counts.sum(0).max())
-    found = []
+    found: list[tuple[int, int, int]] = []
     for read in range(1, most + 1):
         words, columns = max(1, ceil(largest / read)), ceil(most / read) * read
-        if words <= counts.shape[0] and keeps_rate(filled(counts, words * read), read, columns):
+        wanted = len(found) < 2 or read == most
+        if wanted and words <= counts.shape[0] and keeps_rate(filled(counts, words * read), read, columns):
             found.append((read, columns, words))
     return found
 

@@ -264,12 +264,15 @@ class _Source:
         return False
 
     def _visible(self, line: int) -> Iterator[Any]:
-        """Declarations that a name on `line` can mean, innermost first: locals declared above in an enclosing block, parameters, then file scope."""
+        """Declarations that a name on `line` can mean, innermost first: locals declared above in an enclosing block, parameters, members of the function's
+        class, then file scope."""
         k = self._kinds
         wanted = (k.VAR_DECL, k.PARM_DECL, k.TEMPLATE_NON_TYPE_PARAMETER)
         for function in reversed(self._enclosing(self._functions, line)):
             local = [c for c in self._walk_in_scope(function.cursor, line) if c.kind in wanted]
             yield from sorted(local, key=lambda c: -c.location.offset)
+            if function.cursor.semantic_parent is not None:
+                yield from (c for c in function.cursor.semantic_parent.get_children() if c.kind in (k.FIELD_DECL, k.VAR_DECL))
         yield from _declarations(self._unit.cursor, (k.VAR_DECL,))
 
     def _walk_in_scope(self, cursor: Any, line: int) -> Iterator[Any]:

@@ -143,7 +143,7 @@ struct sparse_weights {
 #pragma HLS INLINE
 #pragma HLS ARRAY_PARTITION variable=fields type=complete
         // A value lies in its column for at least as many rows as it takes to read it from its memory (READ_DELAY of hardware/weight_storage.py).
-#pragma HLS DEPENDENCE variable=column type=inter direction=RAW distance=3 true
+#pragma HLS DEPENDENCE variable=column type=inter direction=RAW distance=3 dependent=true
         refill();
     CLEAR:
         for (unsigned i = 0; i < BYTES; ++i) {
