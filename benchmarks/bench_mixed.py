@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fpga_squeeze import pipeline
+from fpga_squeeze import pipeline, planning
 from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.load.images import load_files
-from fpga_squeeze.pipeline import Quantized
+from fpga_squeeze.planning import Quantized
 from fpga_squeeze.quantize.ptq import QuantOptions, quantize
 from fpga_squeeze.report.budget import memory_budget, parse_size
 from fpga_squeeze.simulate.evaluate import top_k
@@ -40,7 +40,7 @@ def float_scores(quantized: Quantized, pixels: NDArray[np.uint8]) -> NDArray[np.
 
 def row(what: str, quantized: Quantized, config: ExportConfig, pixels: NDArray[np.uint8], truth: NDArray[np.int64], scores: NDArray[np.float64]) -> None:
     """One line of the table."""
-    quantized, found = pipeline.fold_model(quantized, config, None)
+    quantized, found = planning.fold_model(quantized, config, None)
     budget = memory_budget(found.plan, quantized.qgraph, parse_size("10MB"))
     fixed, real = (top_k(s, 5) for s in (FastSimulator(quantized.qgraph).run(pixels), scores))
     hits = np.stack([r[:, 0] == truth for r in (real, fixed)]).astype(np.float64)

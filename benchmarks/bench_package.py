@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fpga_squeeze import pipeline
+from fpga_squeeze import pipeline, planning
 from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.emit.load_image import check_other_model
 from fpga_squeeze.hardware.plan import FoldPlan
@@ -100,7 +100,7 @@ def main() -> None:
             for bits in (int(b) for b in args.bits.split(",")):
                 config = ExportConfig(weight_bits=bits, weights="loaded", preprocess="caffe" if version == "1_0" else None)
                 machine = quantized(model, config, images)
-                plan = pipeline.choose_plan(machine, config, None).plan
+                plan = planning.choose_plan(machine, config, None).plan
                 network = network_of(machine, plan)
                 start = time.monotonic()
                 content = full_package(network).to_bytes()

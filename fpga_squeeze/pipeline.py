@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +18,23 @@ from fpga_squeeze.emit.board_context import PictureSize
 from fpga_squeeze.emit.board_table import board_of_device, for_zynq
 from fpga_squeeze.emit.hls_context import HlsOptions
 from fpga_squeeze.emit.rtl_context import RtlOptions
-from fpga_squeeze.errors import CheckFailedError, InputError
+from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware import devices, folding
 from fpga_squeeze.hardware.devices import Device
-from fpga_squeeze.hardware.goal import Found, Goal
 from fpga_squeeze.hardware.plan import FoldPlan
-from fpga_squeeze.hardware.search import check_plan, search
-from fpga_squeeze.hardware.weight_choice import with_storage
 from fpga_squeeze.ir import Graph, has_caps
 from fpga_squeeze.load.arrays import array_set
 from fpga_squeeze.load.images import ImageSet, list_images, load_files
 from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
 from fpga_squeeze.load.preprocess import Preprocess
+from fpga_squeeze.planning import SMALLEST, Quantized, fold_model, smallest_device, weight_budget_bytes
 from fpga_squeeze.quantize import store
 from fpga_squeeze.quantize.calibrate import calibrate
 from fpga_squeeze.quantize.methods import find_methods
-from fpga_squeeze.quantize.mixed import WidthOptions, Widths, WidthSearch, check_feasible, check_names, search_widths, weight_counts
+from fpga_squeeze.quantize.mixed import WidthOptions, Widths, check_feasible, check_names, search_widths, weight_counts
 from fpga_squeeze.quantize.prescribed import quantize_prescribed
 from fpga_squeeze.quantize.ptq import QuantOptions, quantize
 from fpga_squeeze.quantize.qgraph import QAdd, QConv, QuantGraph
-from fpga_squeeze.quantize.stats import TensorStats
 from fpga_squeeze.report import budget as budget_report
 from fpga_squeeze.report import html, samples
 from fpga_squeeze.report import machine as machine_report
@@ -61,8 +58,6 @@ EXPORT_SAMPLES = 4
 CALIBRATION_LIMIT = 500
 WIDTH_OPTIONS = ("weight_budget", "max_drop", "codebook_bits", "layer_codebooks")
 """Options that the manifest names only where they are given."""
-WIDTH_ROUNDS = 6
-"""How often widths are chosen again because the weights, as they lie in the memories of the folded machine, take more than --weight-budget."""
 
 
 def no_progress(step: str, done: int, total: int) -> None:
@@ -82,23 +77,6 @@ class ExportResult:
     images: ImageSet
     files: int
     out: Path
-    widths: Widths | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Quantized:
-    """A trained model in fixed point: `graph` is the float network it stands for, `images` what it was calibrated on.
-
-    `stats`: of the float tensors over those images by node name; empty where the formats were not chosen by calibration.
-    `search` and `widths`: with a weight budget, what was measured and what was chosen.
-    """
-
-    loaded: LoadedModel
-    graph: Graph
-    qgraph: QuantGraph
-    images: ImageSet
-    stats: dict[str, TensorStats] = field(default_factory=dict)
-    search: WidthSearch | None = None
     widths: Widths | None = None
 
 
@@ -128,13 +106,16 @@ def export(
         InputError: bad model, images, options or output folder. CheckFailedError: over the memory budget or the device.
     """
     config = config.resolved()
-    device = devices.find_device(config.device) if config.device else None
+    device = devices.find_device(config.device) if config.device and config.device != SMALLEST else None
     budget_bytes = budget_report.parse_size(config.budget)
     writer.check_writable(out, force)
 
     quantized = quantize_model(model, calibration, config, progress)
     progress("fold", 0, 0)
-    quantized, found = fold_model(quantized, config, device)
+    if config.device == SMALLEST:
+        quantized, found, device, config = smallest_device(quantized, config, progress)
+    else:
+        quantized, found = fold_model(quantized, config, device)
     loaded, graph, qgraph, images, plan = quantized.loaded, quantized.graph, quantized.qgraph, quantized.images, found.plan
     budget = budget_report.memory_budget(plan, qgraph, budget_bytes, device)
     budget_report.check_budget(budget, plan, qgraph)
@@ -218,14 +199,9 @@ def _chosen_widths(quantized: Quantized, config: ExportConfig, progress: Progres
     if config.max_drop is not None:
         widths = search.smallest(config.max_drop, lambda done, total: progress("try widths", done, total))
     else:
-        widths = search.choose(_weight_budget(config))
+        widths = search.choose(weight_budget_bytes(config))
     progress("quantize", 0, 0)
     return replace(quantized, qgraph=search.quantize(widths), widths=widths)
-
-
-def _weight_budget(config: ExportConfig) -> int:
-    assert config.weight_budget is not None
-    return budget_report.parse_size(config.weight_budget, "--weight-budget")
 
 
 def _width_options(graph: Graph, config: ExportConfig) -> WidthOptions:
@@ -236,39 +212,8 @@ def _width_options(graph: Graph, config: ExportConfig) -> WidthOptions:
     options = WidthOptions(config.act_bits, config.weight_bits, config.layer_bits, config.shares_weights, find_methods(config.quantizer))
     check_names(graph, options)
     if config.weight_budget is not None:
-        check_feasible(weight_counts(graph), options, _weight_budget(config))
+        check_feasible(weight_counts(graph), options, weight_budget_bytes(config))
     return options
-
-
-def fold_model(quantized: Quantized, config: ExportConfig, device: Device | None) -> tuple[Quantized, Found]:
-    """The plan of `choose_plan`. With a weight budget, widths are chosen again until the weights keep it as they lie in the machine's memories, the
-    padding of its folds and tables included.
-
-    Raises:
-        InputError, CheckFailedError: as `choose_plan`. CheckFailedError: no widths were found that keep the budget on a machine.
-    """
-    config = config.resolved()
-    found = choose_plan(quantized.qgraph, config, device)
-    search = quantized.search
-    if search is None or config.weight_budget is None:
-        return quantized, found
-    limit = _weight_budget(config)
-    overhead: dict[str, float] = {}
-    for _ in range(WIDTH_ROUNDS):
-        taken = {e.node: e.stored_weight_bits for stage in found.plan.stages for e in stage.engines}
-        if sum(taken.values()) <= 8 * limit:
-            return quantized, found
-        assert quantized.widths is not None
-        # Never less than seen before: widths and folds cannot chase each other in circles.
-        expected = {row.name: search.layer_bits(row.name, row.bits) for row in quantized.widths.layers}
-        overhead = {name: max(overhead.get(name, 1.0), taken[name] / expected[name]) for name in expected}
-        widths = search.choose(limit, overhead)
-        quantized = replace(quantized, qgraph=search.quantize(widths), widths=widths)
-        found = choose_plan(quantized.qgraph, config, device)
-    raise CheckFailedError(
-        f"--weight-budget: the memories of this machine hold {-(-sum(taken.values()) // 8):,} bytes of weights, {limit:,} are allowed; "
-        "give a lower --target-fps, whose folds pad less"
-    )
 
 
 def _checked(loaded: LoadedModel, images: ImageSet, progress: Progress, qgraph: QuantGraph | None = None) -> LoadedModel:
@@ -298,33 +243,6 @@ def _check_widths(model: Path, config: ExportConfig, qgraph: QuantGraph) -> None
         if getattr(config, key) not in (own, getattr(default, key)):
             option = f"--{key.replace('_', '-')}"
             raise InputError(f"{option}: {model.name} brings its number formats along, which are taken as they are; leave the option out")
-
-
-def choose_plan(qgraph: QuantGraph, config: ExportConfig, device: Device | None) -> Found:
-    """The plan of --folding, held to the same limits as a searched one, or the search's.
-
-    Raises:
-        InputError: a folding.json that cannot be read or is not legal. CheckFailedError: the goal cannot be met, or the given plan breaks a limit.
-    """
-    config = config.resolved()
-    assert config.weight_storage is not None
-    goal = Goal(config.clock_mhz, config.target_fps, config.max_dsp, config.utilisation, config.weights, config.weight_storage)
-    if config.folding is None:
-        return _stored(search(qgraph, goal, device), qgraph, config, goal, device)
-    try:
-        text = Path(config.folding).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--folding {config.folding}: cannot be read ({error}); the folding.json of an export was expected") from error
-    return _stored(check_plan(folding.folding_from_json(text, qgraph), goal, device), qgraph, config, goal, device)
-
-
-def _stored(found: Found, qgraph: QuantGraph, config: ExportConfig, goal: Goal, device: Device | None) -> Found:
-    """`found` with its weights stored as --weight-storage says, within the device's limits."""
-    assert config.weight_storage is not None
-    plan = with_storage(found.plan, qgraph, config.weight_storage, device, found.limits)
-    if plan is found.plan:
-        return found
-    return replace(check_plan(plan, goal, device), bound_cycles=found.bound_cycles)
 
 
 def load_options(config: ExportConfig) -> LoadOptions:

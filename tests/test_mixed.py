@@ -13,7 +13,7 @@ import torch
 from conftest import RunCli
 from quant_graphs import fire_network
 
-from fpga_squeeze import pipeline
+from fpga_squeeze import pipeline, planning
 from fpga_squeeze.config import ExportConfig, load_config
 from fpga_squeeze.errors import CheckFailedError, InputError
 from fpga_squeeze.quantize.calibrate import Calibration, calibrate
@@ -138,7 +138,7 @@ def test_padding_of_folds_counts(tmp_path: Path) -> None:
     """A fast machine's folds do not divide all channels: its memories hold more than the weights, and the budget is on what they hold."""
     config = ExportConfig(weight_budget="8kB", target_fps=90_000.0)
     quantized = pipeline.quantize_model(MODEL, IMAGES, config)
-    folded, found = pipeline.fold_model(quantized, config, None)
+    folded, found = planning.fold_model(quantized, config, None)
     engines = [e for stage in found.plan.stages for e in stage.engines]
     taken = sum(e.stored_weight_bits for e in engines)
     assert folded.widths is not None and folded.widths.weight_bits < taken <= 64_000

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fpga_squeeze import pipeline
+from fpga_squeeze import pipeline, planning
 from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.emit.load_image import check_other_model, load_image
 from fpga_squeeze.package.build import delta_package, full_package
@@ -33,7 +33,7 @@ def test_v10_takes_half_a_megabyte_and_a_new_conv10_less_than_its_entropy(data_d
     state[name] = weight + 0.05 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2))
     torch.save(state, tmp_path / "changed.pt")
     machine, other = (pipeline.quantize_model(path, images, CONFIG).qgraph for path in (model, tmp_path / "changed.pt"))
-    plan = pipeline.choose_plan(machine, CONFIG, None).plan
+    plan = planning.choose_plan(machine, CONFIG, None).plan
     check_other_model(machine, plan, other)
     old, new = network_of(machine, plan), network_of(other, plan, machine)
     full, delta = full_package(old).to_bytes(), delta_package(old, new).to_bytes()

@@ -1,0 +1,129 @@
+"""From a quantized network to its machine: the plan of the search or of --folding, within a weight budget, for a device or for the smallest that holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fpga_squeeze.config import ExportConfig
+from fpga_squeeze.errors import CheckFailedError, InputError
+from fpga_squeeze.hardware import devices, folding
+from fpga_squeeze.hardware.devices import Device
+from fpga_squeeze.hardware.goal import Found, Goal
+from fpga_squeeze.hardware.search import check_plan, search
+from fpga_squeeze.hardware.weight_choice import with_storage
+from fpga_squeeze.ir import Graph
+from fpga_squeeze.load.images import ImageSet
+from fpga_squeeze.load.model import LoadedModel
+from fpga_squeeze.quantize.mixed import Widths, WidthSearch
+from fpga_squeeze.quantize.qgraph import QuantGraph
+from fpga_squeeze.quantize.stats import TensorStats
+from fpga_squeeze.report import budget as budget_report
+
+WIDTH_ROUNDS = 6
+"""How often widths are chosen again because the weights, as they lie in the memories of the folded machine, take more than --weight-budget."""
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """A trained model in fixed point: `graph` is the float network it stands for, `images` what it was calibrated on.
+
+    `stats`: of the float tensors over those images by node name; empty where the formats were not chosen by calibration.
+    `search` and `widths`: with a weight budget, what was measured and what was chosen.
+    """
+
+    loaded: LoadedModel
+    graph: Graph
+    qgraph: QuantGraph
+    images: ImageSet
+    stats: dict[str, TensorStats] = field(default_factory=dict)
+    search: WidthSearch | None = None
+    widths: Widths | None = None
+
+
+def weight_budget_bytes(config: ExportConfig) -> int:
+    """--weight-budget in bytes."""
+    assert config.weight_budget is not None
+    return budget_report.parse_size(config.weight_budget, "--weight-budget")
+
+
+def fold_model(quantized: Quantized, config: ExportConfig, device: Device | None) -> tuple[Quantized, Found]:
+    """The plan of `choose_plan`. With a weight budget, widths are chosen again until the weights keep it as they lie in the machine's memories, the
+    padding of its folds and tables included.
+
+    Raises:
+        InputError, CheckFailedError: as `choose_plan`. CheckFailedError: no widths were found that keep the budget on a machine.
+    """
+    config = config.resolved()
+    found = choose_plan(quantized.qgraph, config, device)
+    search = quantized.search
+    if search is None or config.weight_budget is None:
+        return quantized, found
+    limit = weight_budget_bytes(config)
+    overhead: dict[str, float] = {}
+    for _ in range(WIDTH_ROUNDS):
+        taken = {e.node: e.stored_weight_bits for stage in found.plan.stages for e in stage.engines}
+        if sum(taken.values()) <= 8 * limit:
+            return quantized, found
+        assert quantized.widths is not None
+        # Never less than seen before: widths and folds cannot chase each other in circles.
+        expected = {row.name: search.layer_bits(row.name, row.bits) for row in quantized.widths.layers}
+        overhead = {name: max(overhead.get(name, 1.0), taken[name] / expected[name]) for name in expected}
+        widths = search.choose(limit, overhead)
+        quantized = replace(quantized, qgraph=search.quantize(widths), widths=widths)
+        found = choose_plan(quantized.qgraph, config, device)
+    raise CheckFailedError(
+        f"--weight-budget: the memories of this machine hold {-(-sum(taken.values()) // 8):,} bytes of weights, {limit:,} are allowed; "
+        "give a lower --target-fps, whose folds pad less"
+    )
+
+
+SMALLEST = "smallest"
+"""What --device may be called besides a device."""
+
+
+def smallest_device(quantized: Quantized, config: ExportConfig, progress: Callable[[str, int, int], None]) -> tuple[Quantized, Found, Device, ExportConfig]:
+    """The device with the least on-chip memory that holds the network at all goals of `config`, as `fold_model` for it; `config` with its name and with a
+    clock that it closes at.
+
+    Raises CheckFailedError when none does: with what the largest one lacks.
+    """
+    known = sorted(devices.load_devices(), key=lambda d: (d.memory_bits, d.lut, d.name))
+    refused: CheckFailedError | None = None
+    for done, device in enumerate(known):
+        progress("try devices", done, len(known))
+        own = replace(config, device=device.name, clock_mhz=min(config.clock_mhz, float(device.max_clock_mhz)))
+        try:
+            return *fold_model(quantized, own, device), device, own
+        except CheckFailedError as error:
+            refused = error
+    assert refused is not None
+    raise refused
+
+
+def choose_plan(qgraph: QuantGraph, config: ExportConfig, device: Device | None) -> Found:
+    """The plan of --folding, held to the same limits as a searched one, or the search's.
+
+    Raises:
+        InputError: a folding.json that cannot be read or is not legal. CheckFailedError: the goal cannot be met, or the given plan breaks a limit.
+    """
+    config = config.resolved()
+    assert config.weight_storage is not None
+    goal = Goal(config.clock_mhz, config.target_fps, config.max_dsp, config.utilisation, config.weights, config.weight_storage)
+    if config.folding is None:
+        return _stored(search(qgraph, goal, device), qgraph, config, goal, device)
+    try:
+        text = Path(config.folding).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--folding {config.folding}: cannot be read ({error}); the folding.json of an export was expected") from error
+    return _stored(check_plan(folding.folding_from_json(text, qgraph), goal, device), qgraph, config, goal, device)
+
+
+def _stored(found: Found, qgraph: QuantGraph, config: ExportConfig, goal: Goal, device: Device | None) -> Found:
+    """`found` with its weights stored as --weight-storage says, within the device's limits."""
+    assert config.weight_storage is not None
+    plan = with_storage(found.plan, qgraph, config.weight_storage, device, found.limits)
+    if plan is found.plan:
+        return found
+    return replace(check_plan(plan, goal, device), bound_cycles=found.bound_cycles)
