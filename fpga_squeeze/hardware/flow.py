@@ -14,7 +14,7 @@ from math import ceil
 import numpy as np
 
 from fpga_squeeze.hardware.fifo import link_depth
-from fpga_squeeze.hardware.flow_stage import Pixels, frame_cycles, image_pixels, run_stage
+from fpga_squeeze.hardware.flow_stage import Pixels, frame_cycles, image_cycles, image_pixels, run_stage
 from fpga_squeeze.hardware.plan import FoldPlan, Link, Stage
 
 FIRST_FRAMES = 6
@@ -28,10 +28,10 @@ SAME = 1e-3
 REGISTERS = 2
 """Beats by which a FIFO in which pixels wait is deeper than they are: its output register and the beat that is on its way into the fork."""
 
-def schedule_interval(plan: FoldPlan) -> float:
-    """Cycles between frames in the RTL's schedule: the plan's interval, or what a stage takes that must wait for its own buffer (a line buffer without padding
-    has room for `stride` rows of the next frame until this one's windows are read) or walk over padding."""
-    return _waits(plan.stages, _edges(plan), plan.interval_cycles, True)[0]
+def schedule_pace(plan: FoldPlan) -> int:
+    """Cycles between frames in the RTL's schedule: those of the slowest stage, or what a stage takes that must wait for its own buffer (a line buffer without
+    padding has room for `stride` rows of the next frame until this one's windows are read) or walk over padding."""
+    return ceil(_waits(plan.stages, *_edges(plan), True)[0] - SAME)
 
 
 Waits = tuple[int, ...]
@@ -56,35 +56,39 @@ def _beats(plan: FoldPlan, link: Link, *, rtl: bool) -> int:
     names = [s.name for s in plan.stages]
     if link.consumer not in names:
         return 1
-    edges = _edges(plan)
-    _, waits = _waits(plan.stages, edges, plan.interval_cycles, rtl)
+    _, waits = _waits(plan.stages, *_edges(plan), rtl)
     second = any(b.name == link.name for b in plan.bypasses)
     waiting = waits[names.index(link.consumer)][int(second)]
     return waiting * ceil(link.shape[0] / link.out_lanes) + REGISTERS if waiting else 1
 
 
-def _edges(plan: FoldPlan) -> tuple[tuple[int, ...], ...]:
-    """For each stage what it reads: 0 the image, i + 1 what stage i makes; at a join the second operand behind the main one."""
+def _edges(plan: FoldPlan) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
+    """(for each stage what it reads: 0 the image, i + 1 what stage i makes, at a join the second operand behind the main one; for the image and for each stage
+    the cycles in which a pixel of it leaves, one beat a cycle through the width converter of every reader)."""
     number = {"s_axis": 0, **{s.name: i + 1 for i, s in enumerate(plan.stages)}}
     second = {b.consumer: number[b.producer] for b in plan.bypasses}
-    return tuple(
+    edges = tuple(
         (number[link.producer], *((second[stage.name],) if stage.name in second else ())) for stage, link in zip(plan.stages, plan.links, strict=False)
     )
+    spacing = [1] * len(number)
+    for link in (*plan.links, *plan.bypasses):
+        spacing[number[link.producer]] = max(spacing[number[link.producer]], ceil(link.shape[0] / link.out_lanes))
+    return edges, tuple(spacing)
 
 
 @lru_cache(maxsize=64)
-def _waits(stages: tuple[Stage, ...], edges: tuple[tuple[int, ...], ...], interval: int, rtl: bool) -> tuple[float, tuple[Waits, ...]]:
+def _waits(stages: tuple[Stage, ...], edges: tuple[tuple[int, ...], ...], spacing: tuple[int, ...], rtl: bool) -> tuple[float, tuple[Waits, ...]]:
     """(cycles between frames, for each stage the pixels that wait in front of it, at most)."""
     # HLS readers fill their buffers anew in each frame, which takes longer than the plan's interval: there the slowest of them paces the image.
-    pace = float(max(interval, *(frame_cycles(s, rtl=rtl) for s in stages)))
+    pace = float(max(image_cycles(stages[0], spacing[0]), *(frame_cycles(s, beats, rtl=rtl) for s, beats in zip(stages, spacing[1:], strict=True))))
     frames = FIRST_FRAMES
     while True:
         made: list[Pixels] = [image_pixels(stages[0], pace, frames)]
         found: list[Waits] = []
         slower = pace
-        for stage, reads in zip(stages, edges, strict=True):
+        for stage, reads, beats in zip(stages, edges, spacing[1:], strict=True):
             inputs = tuple(made[i] for i in reads)
-            out, taken = run_stage(stage, inputs, frames, rtl=rtl)
+            out, taken = run_stage(stage, inputs, frames, beats, rtl=rtl)
             made.append(out)
             found.append(tuple(_waiting(pixels, times) for pixels, times in zip(inputs, taken, strict=True)))
             if all(_repeats(pixels, pace, frames) for pixels in inputs) and not _repeats(out, pace, frames):
@@ -116,4 +120,4 @@ def _falls_behind(pixels: Pixels, frames: int) -> float:
     return float(last) if abs(last - before) < SAME else 0.0
 
 
-__all__ = ["hls_flow_depth", "rtl_flow_depth", "schedule_interval"]
+__all__ = ["hls_flow_depth", "rtl_flow_depth", "schedule_pace"]

@@ -11,6 +11,7 @@ for what it gives and takes, the beginning for what comes: so more waits here th
 - a pool takes a beat a cycle and walks over the padding behind a row, and behind the map (HLS: in front of it too), meanwhile taking nothing.
 - an addition and a concat take a pixel of either operand when both are there and the pixel before has left.
 - a global sum takes a beat a cycle; HLS sends the class sums before it takes the next frame.
+- what a stage sends leaves through the width converter of each reader, a beat a cycle, before the FIFO: so a pixel takes the beats of the narrowest of them.
 - a pixel that its reader has room for before it begins to come, and whose beats are taken no slower than they come, does not wait.
 """
 
@@ -49,31 +50,50 @@ def image_pixels(first: Stage, interval: float, frames: int) -> Pixels:
     return Pixels(came - period, came)
 
 
-def frame_cycles(stage: Stage, *, rtl: bool) -> int:
-    """Cycles that `stage` takes for a frame when everything is there: in HLS also those in which a reader fills its buffer."""
+def image_cycles(first: Stage, beats: int) -> int:
+    """Cycles that the image takes to come, `beats` a pixel for the reader that wants it narrowest; `first` reads it."""
+    _, height, width = _in_shape(first)
+    return height * width * beats
+
+
+def frame_cycles(stage: Stage, beats: int, *, rtl: bool) -> int:
+    """Cycles that `stage` takes for a frame when everything is there: in HLS also those in which a reader fills its buffer. `beats`: cycles in which a pixel of
+    its result leaves through the width converters behind it."""
     if isinstance(stage, PoolStage):
-        right, below = _walk(stage, rtl=rtl)
-        return (stage.in_shape[1] + below) * (stage.in_shape[2] + right) * ceil(stage.in_shape[0] / stage.lanes)
+        return int(_walked(stage, beats, rtl=rtl)[1])
+    if isinstance(stage, GlobalSumStage):
+        return stage.cycles
     engine = _reader(stage)
-    if engine is not None and not rtl:
-        return stage.cycles + _rows_ahead(engine) * engine.in_shape[2] * engine.ic_folds
-    return stage.cycles
+    fill = _rows_ahead(engine) * engine.in_shape[2] * engine.ic_folds if engine is not None and not rtl else 0
+    pixels = _out_pixels(stage)
+    return ceil(_service(stage, pixels, beats) * pixels) + fill
 
 
-def run_stage(stage: Stage, inputs: tuple[Pixels, ...], frames: int, *, rtl: bool) -> tuple[Pixels, tuple[Times, ...]]:
-    """(the pixels of the result, the times at which the pixels of each input are taken)."""
+def run_stage(stage: Stage, inputs: tuple[Pixels, ...], frames: int, beats: int, *, rtl: bool) -> tuple[Pixels, tuple[Times, ...]]:
+    """(the pixels of the result, the times at which the pixels of each input are taken). `beats` as in `frame_cycles`."""
     if isinstance(stage, JoinStage):
-        return _join(stage, *inputs)
+        main, second = inputs
+        return _join(stage, main, second, beats)
     (pixels,) = inputs
     if isinstance(stage, PoolStage):
-        out, taken = _pool(stage, pixels, frames, rtl=rtl)
+        out, taken = _pool(stage, pixels, frames, beats, rtl=rtl)
     elif isinstance(stage, GlobalSumStage):
         out, taken = _sum(stage, pixels, frames, rtl=rtl)
     elif (engine := _reader(stage)) is not None:
-        out, taken = _rows(stage, engine, pixels, frames, rtl=rtl)
+        out, taken = _rows(stage, engine, pixels, frames, beats, rtl=rtl)
     else:
-        out, taken = _single(stage, stage.engines[0], pixels, frames, rtl=rtl)
+        out, taken = _single(stage, stage.engines[0], pixels, frames, beats, rtl=rtl)
     return out, (taken,)
+
+
+def _service(stage: Stage, pixels: int, beats: int) -> float:
+    """Cycles a pixel of the result: of the stage's work, or of the beats in which it leaves, whichever is more."""
+    return max(stage.cycles / pixels, beats)
+
+
+def _out_pixels(stage: Stage) -> int:
+    shape = stage.engines[-1].out_shape if isinstance(stage, ConvStage | ExpandStage) else stage.in_shape
+    return shape[1] * shape[2]
 
 
 def _in_shape(stage: Stage) -> Shape:
@@ -102,10 +122,10 @@ def _sent(done: Times, service: float, group: int) -> Pixels:
     return Pixels(done - service + PIPELINE_CYCLES, done + PIPELINE_CYCLES + service * (group - 1))
 
 
-def _single(stage: Stage, engine: Engine, pixels: Pixels, frames: int, *, rtl: bool) -> tuple[Pixels, Times]:
+def _single(stage: Stage, engine: Engine, pixels: Pixels, frames: int, beats: int, *, rtl: bool) -> tuple[Pixels, Times]:
     """A 1x1 engine without a line buffer."""
     count, group, folds = engine.in_shape[1] * engine.in_shape[2], engine.fold.p_px, engine.ic_folds
-    service = stage.cycles / count
+    service = _service(stage, count, beats)
     need = (np.arange(frames)[:, None] * count + window_pixels(engine, rtl=rtl)[None, :]).ravel()
     number = np.arange(frames * count)
     done = _in_order(pixels.came[need - 1], _every(service, len(number))) + service
@@ -147,29 +167,31 @@ def _held(engine: Engine, frames: int, *, rtl: bool) -> tuple[Beats, int]:
     return np.maximum.accumulate(held), used
 
 
-def _rows(stage: Stage, engine: Engine, pixels: Pixels, frames: int, *, rtl: bool) -> tuple[Pixels, Times]:
+def _rows(stage: Stage, engine: Engine, pixels: Pixels, frames: int, beats: int, *, rtl: bool) -> tuple[Pixels, Times]:
     """An engine, or an expand pair, behind a line buffer: rows taken and rows of windows in turn."""
     (_, in_h, in_w), (_, out_h, out_w) = engine.in_shape, engine.out_shape
     folds, group = engine.ic_folds, engine.fold.p_px
-    service = stage.cycles / (out_h * out_w)
+    service = _service(stage, out_h * out_w, beats)
     need = window_pixels(engine, rtl=rtl).reshape(out_h, out_w)
     held, used = _held(engine, frames, rtl=rtl)
     sent, came = pixels.sent.reshape(-1, in_w), pixels.came.reshape(-1, in_w)
     whole, taken = np.empty_like(came), np.empty_like(came)  # taken whole; the same, or the beginning where it did not wait
     done = np.empty((frames * out_h, out_w))
-    beats, work = _every(folds, in_w), _every(service, out_w)
+    filling, work = _every(folds, in_w), _every(service, out_w)
     rows = 0
     finished: list[float] = []  # when each output row was done
+    ends = np.arange(1, out_h + 1) * out_w
+    behind = np.minimum(-ends % group, out_h * out_w - ends)  # pixels of the next rows that are done together with a row's last one
 
     def take_row() -> None:
         frame, row = divmod(rows, in_h)
         after = int(np.searchsorted(held, frame * used + row + 1)) if row < used else 0
         assert after <= len(finished), "a row is wanted before there is room for it"
-        room = finished[after - 1] + service * (group - 1) if after else -np.inf
+        room = finished[after - 1] + service * behind[(after - 1) % out_h] if after else -np.inf
         ready = np.maximum(came[rows], np.maximum(sent[rows], room) + folds)
         if rows:
             ready[0] = max(ready[0], whole[rows - 1, -1] + folds)
-        whole[rows] = _in_order(ready, beats)
+        whole[rows] = _in_order(ready, filling)
         taken[rows] = _unless_passed(Pixels(sent[rows], came[rows]), whole[rows], room)
 
     for out in range(frames * out_h):
@@ -202,18 +224,34 @@ def _walk(pool: PoolStage, *, rtl: bool) -> tuple[int, int]:
     return beyond[0], beyond[1]
 
 
-def _pool(pool: PoolStage, pixels: Pixels, frames: int, *, rtl: bool) -> tuple[Pixels, Times]:
+def _walked(pool: PoolStage, beats: int, *, rtl: bool) -> tuple[Times, float]:
+    """(when each pixel of a frame is taken at the earliest, counted from the frame's first; the cycles of a frame): float64 (pixels,). A position at which a
+    window ends takes the result's beats, where these are more than its own."""
     _, in_h, in_w = pool.in_shape
     folds = ceil(pool.in_shape[0] / pool.lanes)
     right, below = _walk(pool, rtl=rtl)
-    number = np.arange(frames * in_h * in_w)
-    rows = number // in_w
-    walked = folds * (number + rows * right + rows // in_h * below * (in_w + right)).astype(np.float64)
+    cycles = np.full((in_h + below, in_w + right), folds)
+    ends = []
+    for axis, size in ((1, in_h + below), (2, in_w + right)):
+        last = np.arange(pool.out_shape[axis]) * pool.stride + pool.kernel - 1 - pool.padding[axis - 1]
+        # Windows that end beyond the edge end one a position, the last of them at the last position.
+        ends.append(np.minimum(last, size - 1 - np.arange(len(last))[::-1]))
+    cycles[np.ix_(*ends)] = max(folds, beats)
+    count = np.cumsum(cycles).reshape(cycles.shape)
+    return (count - cycles)[:in_h, :in_w].ravel().astype(np.float64), float(count[-1, -1])
+
+
+def _pool(pool: PoolStage, pixels: Pixels, frames: int, beats: int, *, rtl: bool) -> tuple[Pixels, Times]:
+    _, in_h, in_w = pool.in_shape
+    folds = ceil(pool.in_shape[0] / pool.lanes)
+    first, frame = _walked(pool, beats, rtl=rtl)
+    walked = (np.arange(frames)[:, None] * frame + first[None, :]).ravel()
     taken = _in_order(np.maximum(pixels.came, pixels.sent + folds), walked)
-    beats = stage_need(pool, rtl=rtl)[folds - 1 :: folds]
-    need = (np.arange(frames)[:, None] * in_h * in_w + -(-beats // folds)[None, :]).ravel()
-    made = _in_order(taken[need - 1], _every(folds, len(need)))
-    return Pixels(made - folds + PIPELINE_CYCLES, made + PIPELINE_CYCLES), _unless_passed(pixels, taken, -np.inf)
+    wanted = stage_need(pool, rtl=rtl)[folds - 1 :: folds]
+    need = (np.arange(frames)[:, None] * in_h * in_w + -(-wanted // folds)[None, :]).ravel()
+    spaced = max(folds, beats)
+    made = _in_order(taken[need - 1], _every(spaced, len(need)))
+    return Pixels(made - folds + PIPELINE_CYCLES, made + spaced - folds + PIPELINE_CYCLES), _unless_passed(pixels, taken, -np.inf)
 
 
 def _sum(stage: GlobalSumStage, pixels: Pixels, frames: int, *, rtl: bool) -> tuple[Pixels, Times]:
@@ -225,9 +263,8 @@ def _sum(stage: GlobalSumStage, pixels: Pixels, frames: int, *, rtl: bool) -> tu
     return Pixels(last, last + stage.in_shape[0]), _unless_passed(pixels, taken, -np.inf)
 
 
-def _join(stage: JoinStage, main: Pixels, second: Pixels) -> tuple[Pixels, tuple[Times, ...]]:
-    pixels = stage.in_shape[1] * stage.in_shape[2]
-    service = stage.cycles / pixels
+def _join(stage: JoinStage, main: Pixels, second: Pixels, beats: int) -> tuple[Pixels, tuple[Times, ...]]:
+    service = _service(stage, _out_pixels(stage), beats)
     done = _in_order(np.maximum(main.came, second.came), _every(service, len(main.came))) + service
     out = _sent(done, service, 1)
     if not isinstance(stage, AddStage):

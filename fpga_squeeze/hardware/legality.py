@@ -11,7 +11,7 @@ from fpga_squeeze.hardware.bypass import bypass_ahead, hls_bypass_depth, side_fi
 from fpga_squeeze.hardware.devices import MULTIPLIER_BITS
 from fpga_squeeze.hardware.dsp_packing import MAX_BITS
 from fpga_squeeze.hardware.fifo import link_depth
-from fpga_squeeze.hardware.flow import hls_flow_depth
+from fpga_squeeze.hardware.flow import hls_flow_depth, schedule_pace
 from fpga_squeeze.hardware.plan import ConcatStage, ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, JoinStage, PoolStage, Stage
 from fpga_squeeze.hardware.structure import bypass_lanes, loadable, stage_in_lanes, stage_out_lanes
 from fpga_squeeze.quantize.qgraph import QAdd, QConcat, QConv, QNode, QuantGraph
@@ -34,6 +34,8 @@ def verify_plan(plan: FoldPlan, qgraph: QuantGraph) -> None:
     _verify_cover(plan, qgraph)
     if plan.general:
         _verify_reads(plan, qgraph)
+        pace = schedule_pace(plan)
+        _require(plan.pace == pace, plan.stages[0].name, f"the schedule takes {pace} cycles a frame, the plan says {plan.pace}")
     _verify_links(plan, qgraph)
     _verify_bypasses(plan, qgraph)
 

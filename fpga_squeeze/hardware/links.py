@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fpga_squeeze.hardware.bypass import hls_bypass_depth, side_fifo_depth
 from fpga_squeeze.hardware.fifo import link_depth
-from fpga_squeeze.hardware.flow import hls_flow_depth
+from fpga_squeeze.hardware.flow import hls_flow_depth, schedule_pace
 from fpga_squeeze.hardware.legality import verify_plan
 from fpga_squeeze.hardware.plan import FoldPlan, JoinStage, Link, Stage
 from fpga_squeeze.hardware.structure import Skeleton, bypass_label, bypass_lanes, stage_in_lanes, stage_out_lanes
@@ -57,6 +57,7 @@ def _general(qgraph: QuantGraph, skeleton: Skeleton, stages: tuple[Stage, ...], 
         links.append(Link(name, made[tensor], consumer, tensor, node.shape, node.fmt, lanes[tensor], out_lanes, 1))
     main = len(stages) + 1
     plan = FoldPlan(stages, tuple(links[:main]), clock_mhz, target_cycles, tuple(links[main:]), general=True)
+    plan = replace(plan, pace=schedule_pace(plan))
     deep = [replace(link, depth=hls_flow_depth(plan, link)) for link in links]
     return replace(plan, links=tuple(deep[:main]), bypasses=tuple(deep[main:]))
 

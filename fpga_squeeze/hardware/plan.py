@@ -246,7 +246,8 @@ class FoldPlan:
 
     links[i] is the main input of stages[i]. In a chain its producer is the stage before; in a `general` plan any earlier stage or "s_axis"
     (docs/bypass.md, "Graphs that are no chain"). `bypasses`: one more link into each join, from the stage whose stream is forked (or "s_axis"); in a general
-    plan from the stage that makes the second operand. `depth` holds for the HLS machine, as on every link.
+    plan from the stage that makes the second operand. `depth` holds for the HLS machine, as on every link. `pace`: cycles between
+    frames of a general plan's schedule (hardware/flow.py).
     """
 
     stages: tuple[Stage, ...]
@@ -256,11 +257,12 @@ class FoldPlan:
     # Not in the text that configuration digests are made of when empty: see emit/hls_context.py.
     bypasses: tuple[Link, ...] = field(default=(), repr=False)
     general: bool = field(default=False, repr=False)
+    pace: int = field(default=0, repr=False)
 
     @property
     def interval_cycles(self) -> int:
-        """Predicted cycles between frames: the slowest stage."""
-        return max(s.cycles for s in self.stages)
+        """Predicted cycles between frames: the slowest stage; in a general plan what its schedule takes, where that is more."""
+        return max(self.pace, *(s.cycles for s in self.stages))
 
     @property
     def multipliers(self) -> int:

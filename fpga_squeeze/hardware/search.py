@@ -46,11 +46,31 @@ def search(qgraph: QuantGraph, goal: Goal, device: Device | None = None) -> Foun
         CheckFailedError: the goal cannot be met: the limiting resource or stage, the best that can, and what would help.
     """
     skeleton = build_skeleton(qgraph)
-    try:
-        return _search(qgraph, skeleton, goal, device)
-    except NotAheadError:
-        # A bypass that needs more of its stream than the main branch: which one does depends on folds, so it shows only here.
-        return _search(qgraph, general_skeleton(qgraph), goal, device)
+    if not skeleton.general:
+        try:
+            return _search(qgraph, skeleton, goal, device)
+        except NotAheadError:
+            # A bypass that needs more of its stream than the main branch: which one does depends on folds, so it shows only here.
+            skeleton = general_skeleton(qgraph)
+    found = _search(qgraph, skeleton, goal, device)
+    if goal.target_fps is None:
+        return found
+    # The schedule of the whole machine may take longer than its slowest stage: then the stages are asked for as much more.
+    target, wanted = int(goal.clock_mhz * 1e6 / goal.target_fps), goal
+    for _ in range(TIGHTEN):
+        if found.plan.interval_cycles <= target:
+            break
+        wanted = replace(wanted, target_fps=wanted.target_fps * found.plan.interval_cycles / target)  # type: ignore[operator]
+        try:
+            found = _search(qgraph, skeleton, wanted, device)
+        except CheckFailedError:
+            break
+    if found.plan.interval_cycles > target:
+        raise CheckFailedError(
+            f"the machine found needs {found.plan.interval_cycles} cycles a frame, {goal.target_fps:g} frames/s at {goal.clock_mhz:g} MHz leave {target}: a "
+            f"stage waits for room in its own buffer; ask for at most {floor(goal.clock_mhz * 1e6 / found.plan.interval_cycles)} frames/s or raise the clock"
+        )
+    return replace(found, plan=replace(found.plan, target_cycles=target))
 
 
 def _search(qgraph: QuantGraph, skeleton: Skeleton, goal: Goal, device: Device | None) -> Found:
