@@ -163,9 +163,12 @@ def _verify_cover(plan: FoldPlan, qgraph: QuantGraph) -> None:
 
 def _verify_reads(plan: FoldPlan, qgraph: QuantGraph) -> None:
     """In a general plan every stage reads what its layer reads, and every link carries what its producer makes."""
+    order = ["s_axis", *(s.name for s in plan.stages), "m_axis"]
     made = {"s_axis": qgraph.input.name, **{s.name: _tensor(s) for s in plan.stages}}
     for link in (*plan.links, *plan.bypasses):
         _require(made.get(link.producer) == link.tensor, link.consumer, f"link {link.name} carries {link.tensor}, which {link.producer} does not make")
+        earlier = order.index(link.producer) < order.index(link.consumer) if link.consumer in order else False
+        _require(earlier, link.consumer, f"link {link.name} must come from a stage before {link.consumer}, got {link.producer}")
     for stage, link in zip(plan.stages, plan.links, strict=False):
         reads = qgraph[stage.engines[0].node if isinstance(stage, ExpandStage) else _tensor(stage)].inputs
         _require(link.tensor in reads, stage.name, f"{_tensor(stage)} reads {' and '.join(reads)}, got {link.tensor}")
@@ -184,8 +187,6 @@ def _verify_links(plan: FoldPlan, qgraph: QuantGraph) -> None:
     _require(len(set(names)) == len(names) and all(n.isidentifier() for n in names), "links", "link names must be unique identifiers")
     for i, (link, (before, after)) in enumerate(zip(plan.links, pairwise(ends), strict=True)):
         if plan.general and i < len(plan.stages):
-            earlier = link.producer in ends[: i + 1]
-            _require(earlier, after, f"link {link.name} must come from a stage before {after}, got {link.producer}")
             before = link.producer
         ends_ok = (link.producer, link.consumer) == (before, after)
         _require(ends_ok, after, f"link {link.name} must run from {before} to {after}, got {link.producer} to {link.consumer}")
