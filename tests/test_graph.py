@@ -201,8 +201,8 @@ def with_depths(out: Path, depths: dict[str, int]) -> None:
     path.write_text(text)
 
 
-def test_a_quarter_of_the_depth_stands_still_or_is_slower(tmp_path: Path) -> None:
-    """Of the two residual blocks the longer one keeps both operands of the sum waiting: where its sums meet, and where its stream parts."""
+def test_a_quarter_of_a_depth_stands_still_and_half_of_one_is_slower(tmp_path: Path) -> None:
+    """Of two residual blocks the longer one makes the shorter one wait: its sums, and the tensor that both have an identity of."""
     require("icarus")
     qgraph, plan = machine(side_by_side())
     out = write(tmp_path, qgraph, plan)
@@ -210,13 +210,13 @@ def test_a_quarter_of_the_depth_stands_still_or_is_slower(tmp_path: Path) -> Non
     deep = {name: depth for name, depth in depths.items() if depth >= 40}
     assert set(deep) == {"b_add", "a_add_bypass", "b_add_bypass"}
     assert at_interval(simulate(out, (qgraph, plan), "icarus", 3), plan)
-    outcomes = {}
     for name, depth in deep.items():
         with_depths(out, deep | {name: depth // 4})
-        result = simulate(out, (qgraph, plan), "icarus", 3)
-        outcomes[name] = "stands still" if any("deadlock: nothing moved" in fault for fault in result.faults) else result.interval_cycles
-    assert outcomes["a_add_bypass"] == outcomes["b_add_bypass"] == "stands still"
-    assert outcomes["b_add"] == "stands still" or outcomes["b_add"] > 1.05 * plan.interval_cycles  # type: ignore[operator]
+        stuck = simulate(out, (qgraph, plan), "icarus", 1)
+        assert not stuck.ok and any("deadlock: nothing moved" in fault for fault in stuck.faults), name
+    with_depths(out, deep | {"b_add": deep["b_add"] // 2})
+    result = simulate(out, (qgraph, plan), "icarus", 3)
+    assert result.ok and result.interval_cycles is not None and result.interval_cycles > 1.2 * plan.interval_cycles
 
 
 # ---------------------------------------------------------------- HLS
