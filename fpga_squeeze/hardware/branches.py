@@ -36,7 +36,8 @@ def split_branches(qgraph: QuantGraph, tensor: str, opened: frozenset[str], look
     the main branch. Where every reader may be a bypass, the main branch takes the one that needs the most of `tensor` before each pixel (a bypass must not
     need more, hardware/bypass.py), of equals the longest, then the one with the most weights. `opened`: joins whose bypass began earlier; what leads to
     them is the main branch.
-    Raises InputError, naming the layer, for a join of a tensor with itself and where more than one reader would have to be the main branch.
+    Raises InputError, naming the layer, for a join of a tensor with itself and where more than one reader would have to be the main branch: then the network
+    is no chain (hardware/structure.py).
     """
     readers = qgraph.consumers(tensor)
     for n in readers:

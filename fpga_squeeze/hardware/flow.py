@@ -28,6 +28,7 @@ SAME = 1e-3
 REGISTERS = 2
 """Beats by which a FIFO in which pixels wait is deeper than they are: its output register and the beat that is on its way into the fork."""
 
+
 def schedule_pace(plan: FoldPlan) -> int:
     """Cycles between frames in the RTL's schedule: those of the slowest stage, or what a stage takes that must wait for its own buffer (a line buffer without
     padding has room for `stride` rows of the next frame until this one's windows are read) or walk over padding."""

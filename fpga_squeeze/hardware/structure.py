@@ -1,4 +1,5 @@
-"""QuantGraph -> stages in stream order, not folded yet (every engine 1 x 1 x 1, every stream one lane). Refuses by name what no stage covers."""
+"""QuantGraph -> stages in stream order, not folded yet (every engine 1 x 1 x 1, every stream one lane): a chain with bypasses, or stages that read any earlier
+one. Refuses by name what no stage covers."""
 
 from __future__ import annotations
 
