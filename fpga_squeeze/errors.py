@@ -13,6 +13,10 @@ class InputError(FpgaSqueezeError):
     exit_code = 2
 
 
+class NotAheadError(InputError):
+    """A bypass needs more of its stream than the main branch does: as a graph that is no chain the network can still be folded."""
+
+
 class CheckFailedError(FpgaSqueezeError):
     """A check failed (over budget, mismatch, goal not met). Exit code 1."""
 

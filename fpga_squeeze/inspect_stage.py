@@ -66,7 +66,10 @@ def view_stage(out: Path, name: str) -> StageView:
 def _view(stage: Stage, plan: FoldPlan, reports: dict[str, Any], sources: tuple[Source, ...]) -> StageView:
     nodes = _nodes(stage)
     memory = (reports.get("memory_budget") or {}).get("rows", [])
-    links = (plan.link_into(stage.name), plan.link_from(stage.name))
+    links: tuple[Link, ...] = (plan.link_into(stage.name), plan.link_from(stage.name))
+    if plan.general:
+        # A second operand, and every reader: what is next to a stage in the list need not be what it is joined to.
+        links = tuple(link for link in (*plan.links, *plan.bypasses) if stage.name in (link.producer, link.consumer))
     layers = (reports.get("layers") or {}).get("layers", [])
     resources = next((dict(r) for r in (reports.get("resources") or {}).get("stages", []) if r["stage"] == stage.name), {})
     resources.pop("stage", None)

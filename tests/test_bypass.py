@@ -73,12 +73,6 @@ def refused(net: NetBuilder, source: str) -> str:
     return str(caught.value)
 
 
-def test_a_tensor_added_to_itself_is_refused_by_name() -> None:
-    net = NetBuilder(1)
-    x = net.conv("conv1", net.image(3, 8, 8), 4, 1)
-    assert "layer twice: adds conv1 to itself" in refused(net, add(net, "twice", x, x))
-
-
 def test_a_plan_without_its_bypass_or_with_a_shallower_one_is_refused() -> None:
     qgraph, plan = machine("simple")
     with pytest.raises(InputError, match="every addition and every concat has one bypass"):

@@ -218,7 +218,7 @@ def stands_still(plan: FoldPlan, depths: dict[str, int], seed: int, frames: int 
     bypassed: dict[str, Queue] = {}
     for i, stage in enumerate(plan.stages[: last + 1]):
         link = plan.links[i]
-        for b in plan.bypasses_of(link):
+        for b in plan.forked_off(link):
             main, side, fifo = Queue(1), Queue(1), Queue(depths[b.name])
             if b.in_lanes == b.out_lanes or min(b.in_lanes, b.out_lanes) >= b.shape[0]:
                 side = fifo  # wires: no register between

@@ -237,12 +237,7 @@ def test_hls_processes_with_bounded_streams(name: str, tmp_path: Path) -> None:
 @given(st.integers(0, 10_000), st.sampled_from([2_000.0, 20_000.0]))
 def test_random_graphs_of_the_supported_form_fold_export_and_simulate_alike(seed: int, fps: float) -> None:
     qgraph = random_dag(seed)
-    try:
-        plan = plan_machine(qgraph, 200.0, fps)
-    except InputError as refusal:
-        # Two strided branches may each be ahead of the other, one in the middle of a map and one at its bottom: refused by name.
-        assert "must not need more of" in str(refusal)
-        return
+    plan = plan_machine(qgraph, 200.0, fps)
     assert folding_from_json(folding_to_json(plan), qgraph) == plan
     frames = frames_for(qgraph, 1)
     reference, fast = run_reference(qgraph, frames[0]), FastSimulator(qgraph).trace(frames)

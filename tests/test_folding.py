@@ -97,7 +97,7 @@ def test_unsupported_patterns_are_refused_by_name() -> None:
     m = Machine(3, 8)
     x = m.conv("conv1", "image", 4, 3, 1, 1)
     m.conv("conv2", x, 4, 3, 1, 1)
-    with pytest.raises(InputError, match=r"layer conv1: read by conv2, conv3; besides one main branch"):
+    with pytest.raises(InputError, match=r"layer conv2: nothing reads its result and it is not the output sum"):
         plan_machine(m.total("sum", m.conv("conv3", x, 4, 3, 1, 1)))
     with pytest.raises(InputError, match="ends in a global sum"):
         m2 = Machine(3, 8)

@@ -63,7 +63,7 @@ def golden_files(
         InputError: a tensor is missing or has another shape than the network's.
     """
     files: dict[str, bytes] = {}
-    for link in plan.links:
+    for link in (*plan.links, *plan.bypasses):
         values: NDArray[np.integer] = frames if link.tensor == qgraph.input.name else traces[link.tensor]
         shape = (frames.shape[0], *qgraph[link.tensor].shape)
         if values.size != int(np.prod(shape)):

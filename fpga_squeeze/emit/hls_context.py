@@ -155,21 +155,22 @@ def _join(link: Link, source: str, streams: list[Stream], calls: list[Call]) -> 
 
 
 def _fork(plan: FoldPlan, link: Link, streams: list[Stream], calls: list[Call], met: dict[str, str]) -> tuple[str, str]:
-    """(the stream that `link`'s producer writes, the stream that goes on to its consumer's side): the same, or with a fork between for each bypass.
+    """(the stream that `link`'s producer writes, the stream that goes on to its consumer's side): the same, or with a fork between for each link forked
+    off it.
 
-    The forks' calls come after the producer's: they are returned through `calls` by the caller in that order. `met`: the join's stage name -> the end of
-    its bypass, converter included.
+    The forks' calls come after the producer's: they are returned through `calls` by the caller in that order. `met`: a forked link's name -> its end, converter
+    included.
     """
     main = _producer_end(link, streams)
     written = main
-    for bypass in reversed(plan.bypasses_of(link)):
+    for bypass in reversed(plan.forked_off(link)):
         before = f"{_stream_name(bypass)}_fork"
         streams.append(Stream(before, word_type(link.fmt, link.in_lanes), 2))
         forked: list[Call] = []
         end = _producer_end(bypass, streams)
         beats = link.shape[1] * link.shape[2] * ceil(link.shape[0] / link.in_lanes)
         forked.append(Call(f"fsq::fork_beats<{word_type(link.fmt, link.in_lanes)}, {beats}>", (before, written, end)))
-        met[bypass.consumer] = _join(bypass, end, streams, forked)
+        met[bypass.name] = _join(bypass, end, streams, forked)
         calls[:0] = forked
         written = before
     return written, main
@@ -184,18 +185,26 @@ def _top_graph(plan: FoldPlan, modules: tuple[ModuleContext, ...]) -> tuple[tupl
     if last.in_lanes != 1 or last.out_lanes != 1:
         raise InputError(f"plan: link {last.name} must carry one class sum a beat, got {last.in_lanes} to {last.out_lanes} lanes")
     met: dict[str, str] = {}
+    begun: dict[str, str] = {}  # a tensor's first link -> what comes of its producer: its converter stands where it is read
     forks: list[Call] = []
-    written, source = _fork(plan, first, streams, forks, met)
+    written, begun[first.name] = _fork(plan, first, streams, forks, met)
     calls.append(Call(f"fsq::receive_pixels<{first.shape[0]}, {first.shape[1] * first.shape[2]}>", ("s_axis", written)))
     calls += forks
+
+    def end_of(link: Link) -> str:
+        return _join(link, begun[link.name], streams, calls) if link.name in begun else met[link.name]
+
     for module in modules:
-        source = _join(plan.link_into(module.stages[0].name), source, streams, calls)
+        name = module.stages[0].name
+        source = end_of(plan.link_into(name))
+        second = [end_of(b) for b in plan.bypasses if b.consumer == name and b.name in begun]
         forks = []
-        written, target = _fork(plan, plan.link_from(module.stages[-1].name), streams, forks, met)
-        bypass = (met[module.stages[0].name],) if module.stages[0].name in met else ()
-        calls.append(Call(module.ident, (source, *bypass, written)))
+        outof = plan.link_from(module.stages[-1].name)
+        written, begun[outof.name] = _fork(plan, outof, streams, forks, met)
+        second = second or [met[b.name] for b in plan.bypasses if b.consumer == name]
+        calls.append(Call(module.ident, (source, *second, written)))
         calls += forks
-        source = target
+    source = begun[last.name]
     wide = last.fmt.bits + (0 if last.fmt.signed else 1) > 32
     calls.append(Call(f"fsq::send_scores<{lane_type(last.fmt)}, {64 if wide else 32}, {last.shape[0]}>", (source, "m_axis")))
     return tuple(streams), tuple(calls)

@@ -109,8 +109,8 @@ class StageRtl:
 class StreamRtl:
     """One link: `ident`_tdata and so on at the producer, then a converter where lanes differ, then a FIFO before the consumer.
 
-    `bits` of a channel; `last` is the class sums' stream, which carries tlast. `bypasses`: links forked off it, each by a fork of its own between
-    `source`, which the producer drives, and `ident`. `style`: STYLE of its FIFO where that is not the library's default.
+    `bits` of a channel; `last` is the class sums' stream, which carries tlast. `bypasses`: links forked off it, in a general plan main inputs too, each by a
+    fork of its own between `source`, which the producer drives, and `ident`. `style`: STYLE of its FIFO where that is not the library's default.
     """
 
     ident: str
@@ -199,6 +199,10 @@ class RtlDesign:
     def all_streams(self) -> tuple[StreamRtl, ...]:
         """The chain's links, then the bypasses."""
         return (*self.streams, *self.bypasses)
+
+    def out_of(self, stage: str) -> StreamRtl:
+        """The first link that module `stage` drives."""
+        return next(s for s in self.all_streams if s.producer == stage)
 
     def bypass_into(self, stage: str) -> StreamRtl:
         """The bypass that module `stage` takes in."""
@@ -295,11 +299,11 @@ def _stream(link: Link, plan: FoldPlan, idents: dict[str, str], sum_bits: int) -
     bypass = link in plan.bypasses
     depth = rtl_bypass_depth(plan, link) if bypass else rtl_link_depth(plan, link)
     # A bypass as deep as rows of a map lies in block RAM, where hardware/packing.py counts it.
-    style = STYLES["bram"] if bypass and pack(link.out_lanes * link.fmt.bits, depth, rom=False).bram18 else 0
+    style = STYLES["bram"] if (bypass or plan.general) and pack(link.out_lanes * link.fmt.bits, depth, rom=False).bram18 else 0
     return StreamRtl(
         ident=link.name, tensor=link.tensor, producer=idents.get(link.producer, link.producer), consumer=idents.get(link.consumer, link.consumer),
         channels=link.shape[0], bits=sum_bits if final else link.fmt.bits, in_lanes=link.in_lanes, out_lanes=link.out_lanes,
-        depth=depth, first=link is plan.links[0], last=final, bypasses=() if bypass or final else tuple(b.name for b in plan.bypasses_of(link)), style=style,
+        depth=depth, first=link is plan.links[0], last=final, bypasses=tuple(b.name for b in plan.forked_off(link)), style=style,
     )  # fmt: skip
 
 

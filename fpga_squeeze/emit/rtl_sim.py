@@ -6,8 +6,8 @@ import json
 
 from fpga_squeeze.emit.hls_context import file_stem
 from fpga_squeeze.emit.render import banner, render, static_file, static_files
-from fpga_squeeze.emit.rtl_context import Memory, RtlDesign
-from fpga_squeeze.hardware.plan import FoldPlan
+from fpga_squeeze.emit.rtl_context import Memory, RtlDesign, StreamRtl
+from fpga_squeeze.hardware.plan import FoldPlan, Link
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
 
@@ -22,6 +22,14 @@ def sim_files(qgraph: QuantGraph, plan: FoldPlan, design: RtlDesign, stored: tup
     return files
 
 
+def _label(plan: FoldPlan, link: Link, stream: StreamRtl) -> str:
+    """What a stream's row is called: the stage that makes it; a link forked off another, after its reader."""
+    if plan.general:
+        forked = {b for trunk in (*plan.links, *plan.bypasses) for b in plan.forked_off(trunk)}
+        return link.producer if link not in forked else f"{link.consumer}.{'bypass' if link in plan.bypasses else 'in'}"
+    return link.producer if link not in plan.bypasses else stream.ident.replace("_bypass", ".bypass")
+
+
 def network(qgraph: QuantGraph, plan: FoldPlan, design: RtlDesign, stored: tuple[Memory, ...]) -> dict[str, object]:
     """What the runner must know: streams with their golden files, FIFOs, memory files, and the plan's figures."""
     links = [*plan.links[:-1], *plan.bypasses, plan.links[-1]]
@@ -29,7 +37,7 @@ def network(qgraph: QuantGraph, plan: FoldPlan, design: RtlDesign, stored: tuple
     streams = [
         {
             "name": stream.ident,
-            "stage": link.producer if link not in plan.bypasses else stream.ident.replace("_bypass", ".bypass"),
+            "stage": _label(plan, link, stream),
             "file": f"{file_stem(link.tensor)}.bin",
             "shape": list(qgraph[link.tensor].shape),
             "bits": stream.bits,

@@ -36,7 +36,8 @@ def split_branches(qgraph: QuantGraph, tensor: str, opened: frozenset[str], look
     the main branch. Where every reader may be a bypass, the main branch takes the one that needs the most of `tensor` before each pixel (a bypass must not
     need more, hardware/bypass.py), of equals the longest, then the one with the most weights. `opened`: joins whose bypass began earlier; what leads to
     them is the main branch.
-    Raises InputError, naming the layer, for a join of a tensor with itself and where more than one reader would have to be the main branch.
+    Raises InputError, naming the layer, for a join of a tensor with itself and where more than one reader would have to be the main branch: then the network
+    is no chain (hardware/structure.py).
     """
     readers = qgraph.consumers(tensor)
     for n in readers:
@@ -46,7 +47,7 @@ def split_branches(qgraph: QuantGraph, tensor: str, opened: frozenset[str], look
     if len(readers) < 2:
         return readers, {}
     side = {n.name: _side(qgraph, tensor, n, opened) for n in readers}
-    pair = _expand_pair(qgraph, readers)
+    pair = expand_pair(qgraph, readers)
     if pair and all(side[n.name] for n in readers if n not in pair):
         return pair, {b.join: b for n in readers if n not in pair and (b := side[n.name])}
     main = tuple(n for n in readers if side[n.name] is None)
@@ -94,7 +95,7 @@ def _side(qgraph: QuantGraph, tensor: str, reader: QNode, opened: frozenset[str]
     return Bypass(tensor, tuple(nodes), node.name)
 
 
-def _expand_pair(qgraph: QuantGraph, readers: tuple[QNode, ...]) -> tuple[QNode, ...]:
+def expand_pair(qgraph: QuantGraph, readers: tuple[QNode, ...]) -> tuple[QNode, ...]:
     """The two readers that are a Fire's expand pair: a 1x1 and a same-padded KxK convolution of stride 1, concatenated in this order and read by nothing
     else; () without one."""
     for concat in (c for n in readers for c in qgraph.consumers(n.name) if isinstance(c.op, QConcat) and len(c.inputs) == 2):

@@ -12,6 +12,7 @@ from math import ceil
 
 import numpy as np
 
+from fpga_squeeze.hardware.flow import hls_flow_depth, rtl_flow_depth
 from fpga_squeeze.hardware.need import Beats, compose, converter_need, converter_takes, main_need, side_beats, side_need, stage_need
 from fpga_squeeze.hardware.plan import AddStage, ConcatStage, ConvStage, Engine, FoldPlan, JoinStage, Link
 from fpga_squeeze.hardware.schedule import FRAMES, pixel_need, pixel_times
@@ -25,11 +26,15 @@ REGISTERS = 2
 
 def rtl_bypass_depth(plan: FoldPlan, bypass: Link) -> int:
     """Depth of `bypass` in the RTL, in beats of its out_lanes."""
+    if plan.general:
+        return max(REGISTERS, rtl_flow_depth(plan, bypass))
     return max(least_depth(plan, bypass, rtl=True) + REGISTERS, full_rate_depth(plan, bypass))
 
 
 def hls_bypass_depth(plan: FoldPlan, bypass: Link) -> int:
     """Depth of `bypass` in the HLS machine: what it needs to go on, and as much more as the RTL takes for its rate."""
+    if plan.general:
+        return hls_flow_depth(plan, bypass)
     more = rtl_bypass_depth(plan, bypass) - least_depth(plan, bypass, rtl=True)
     return least_depth(plan, bypass, rtl=False) + more
 

@@ -12,7 +12,7 @@ from itertools import product
 from fpga_squeeze.hardware.candidates import concat_lanes, engine_folds, least_multipliers, least_sides, streamed
 from fpga_squeeze.hardware.cost import Resources, converter_resources, stage_resources
 from fpga_squeeze.hardware.plan import ConvStage, ExpandStage, JoinStage, PoolStage, SideStage, Stage
-from fpga_squeeze.hardware.structure import stage_in_lanes, stage_out_lanes
+from fpga_squeeze.hardware.structure import Skeleton, stage_in_lanes, stage_out_lanes
 
 BRAM18_COST = 150
 """LUTs an 18 Kb block is worth: the ratio of the two on mid-size parts (XCZU9EG: 274,080 LUTs to 1,824 blocks)."""
@@ -31,15 +31,17 @@ class _Link:
     cost: float
 
 
-def cheapest_chain(stages: tuple[Stage, ...], target: int, image_lanes: int, p_px: tuple[int, ...] = (1,)) -> tuple[Stage, ...]:
-    """The stages folded for at most `target` cycles a frame, `p_px` pixels at a time; every stage must have a fold that meets it."""
-    options = [_folds(s, target, image_lanes if i == 0 else None, p_px) for i, s in enumerate(stages)]
+def cheapest_chain(skeleton: Skeleton, target: int, image_lanes: int, p_px: tuple[int, ...] = (1,)) -> tuple[Stage, ...]:
+    """The stages folded for at most `target` cycles a frame, `p_px` pixels at a time; every stage must have a fold that meets it. Converters count between
+    stages that follow each other."""
+    options = [_folds(s, target, image_lanes if i == 0 else None, p_px) for i, s in enumerate(skeleton.stages)]
     total: list[list[tuple[float, int]]] = []
     for i, links in enumerate(options):
         row = []
         for c in links:
             before = options[i - 1] if i else []
-            joined = [(total[i - 1][j][0] + _converter(c.stage, p.out_lanes, c.in_lanes), j) for j, p in enumerate(before)]
+            met = skeleton.adjacent(i)
+            joined = [(total[i - 1][j][0] + (_converter(c.stage, p.out_lanes, c.in_lanes) if met else 0.0), j) for j, p in enumerate(before)]
             best = min(joined) if joined else (_converter(c.stage, image_lanes, c.in_lanes), 0)
             row.append((best[0] + c.cost, best[1]))
         total.append(row)

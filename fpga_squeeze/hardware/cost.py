@@ -74,8 +74,9 @@ def plan_resources(plan: FoldPlan, device: Device | None = None) -> Resources:
     for link in plan.links:
         total = total + converter_resources(link.shape[0], link.fmt.bits, link.in_lanes, link.out_lanes, device)
         total = total + fifo_resources(link.out_lanes * link.fmt.bits, rtl_link_depth(plan, link), device)
+    forks = sum(len(plan.forked_off(link)) for link in (*plan.links, *plan.bypasses))
+    total = total + Resources(lut=4, ff=2).times(forks)  # a fork: two flags, valid and ready; the data is wires
     for bypass in plan.bypasses:
-        total = total + Resources(lut=4, ff=2)  # the fork: two flags, valid and ready; the data is wires
         total = total + converter_resources(bypass.shape[0], bypass.fmt.bits, bypass.in_lanes, bypass.out_lanes, device)
         total = total + fifo_resources(bypass.out_lanes * bypass.fmt.bits, rtl_bypass_depth(plan, bypass), device)
     if any(e.loaded for s in plan.stages for e in s.engines):

@@ -29,6 +29,7 @@ from math import ceil
 
 import numpy as np
 
+from fpga_squeeze.hardware.flow import rtl_flow_depth
 from fpga_squeeze.hardware.plan import ConcatStage, ConvStage, ExpandStage, FoldPlan, JoinStage, Link, PoolStage, Stage
 
 LINK_BEATS = 2
@@ -50,7 +51,8 @@ def rtl_link_depth(plan: FoldPlan, link: Link) -> int:
     """Depth of `link` in beats of its out_lanes."""
     producer = next((s for s in plan.stages if s.name == link.producer), None)
     consumer = next((s for s in plan.stages if s.name == link.consumer), None)
-    return busy_link_depth(producer, consumer, link.shape[0], link.out_lanes, plan.interval_cycles)
+    depth = busy_link_depth(producer, consumer, link.shape[0], link.out_lanes, plan.interval_cycles)
+    return max(depth, rtl_flow_depth(plan, link)) if plan.general else depth
 
 
 def busy_link_depth(producer: Stage | None, consumer: Stage | None, channels: int, out_lanes: int, interval_cycles: int) -> int:

@@ -5,6 +5,7 @@ or a concat has "lanes" and, with a convolution on its bypass, "engine" too, wit
 is {"p_oc", "p_ic", "p_k", "p_px", "packing", "pack_shift", "weight_storage", "loaded", "weight_coding"}; from "p_px" on they may be left out (1, "none", 0,
 "auto", false, "dense"). "weight_storage" says in what the weights lie, "weight_coding" how they are stored there (hardware/weight_storage.py); the rest of
 a coding follows from the weights.
+The stages are those of the chain with bypasses, where the graph is one, or every layer one of its own (docs/bypass.md): either list may be given.
 `cycles` is information for the reader: it follows from the folds and is computed again when the file is read.
 """
 
@@ -15,11 +16,11 @@ from dataclasses import replace
 from math import inf
 from typing import Any, cast
 
-from fpga_squeeze.errors import InputError
+from fpga_squeeze.errors import InputError, NotAheadError
 from fpga_squeeze.hardware.engine import WeightCoding
 from fpga_squeeze.hardware.links import assemble
 from fpga_squeeze.hardware.plan import ConvStage, Engine, EngineFold, ExpandStage, FoldPlan, JoinStage, SideStage, Stage
-from fpga_squeeze.hardware.structure import build_skeleton, loadable
+from fpga_squeeze.hardware.structure import build_skeleton, general_skeleton, loadable
 from fpga_squeeze.hardware.weight_choice import coded
 from fpga_squeeze.hardware.weight_storage import DENSE, KINDS
 from fpga_squeeze.quantize.qgraph import QuantGraph
@@ -47,12 +48,22 @@ def folding_from_json(text: str, qgraph: QuantGraph) -> FoldPlan:
     target = _positive("the top level", "target_cycles", document["target_cycles"])
     skeleton = build_skeleton(qgraph)
     entries = document["stages"]
-    names = [s.name for s in skeleton.stages]
     got = [e.get("name") if isinstance(e, dict) else None for e in entries] if isinstance(entries, list) else None
+    names = [s.name for s in skeleton.stages]
+    general = skeleton if skeleton.general else general_skeleton(qgraph)
     if got != names:
-        raise InputError(f"folding.json: stages must be {', '.join(names)}, in this order; got {got}")
+        if got != [s.name for s in general.stages]:
+            raise InputError(f"folding.json: stages must be {', '.join(names)}, in this order; got {got}")
+        skeleton = general
     stages = tuple(coded(_folded(s, e), qgraph) for s, e in zip(skeleton.stages, entries, strict=True))
-    return assemble(qgraph, skeleton, stages, float(clock), target)
+    try:
+        return assemble(qgraph, skeleton, stages, float(clock), target)
+    except NotAheadError:
+        if names != [s.name for s in general.stages]:
+            raise
+        # The same stages as no chain: what their search found (hardware/search.py).
+        stages = tuple(coded(_folded(s, e), qgraph) for s, e in zip(general.stages, entries, strict=True))
+        return assemble(qgraph, general, stages, float(clock), target)
 
 
 def _stage_entry(stage: Stage) -> dict[str, Any]:

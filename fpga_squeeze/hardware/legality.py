@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-from fpga_squeeze.errors import InputError
+from fpga_squeeze.errors import InputError, NotAheadError
 from fpga_squeeze.fixed_point import signed_bits
 from fpga_squeeze.hardware.bypass import bypass_ahead, hls_bypass_depth, side_fifo_depth
 from fpga_squeeze.hardware.devices import MULTIPLIER_BITS
 from fpga_squeeze.hardware.dsp_packing import MAX_BITS
 from fpga_squeeze.hardware.fifo import link_depth
+from fpga_squeeze.hardware.flow import hls_flow_depth, schedule_pace
 from fpga_squeeze.hardware.plan import ConcatStage, ConvStage, Engine, ExpandStage, FoldPlan, GlobalSumStage, JoinStage, PoolStage, Stage
 from fpga_squeeze.hardware.structure import bypass_lanes, loadable, stage_in_lanes, stage_out_lanes
 from fpga_squeeze.hardware.weight_storage import coding_of
@@ -26,11 +27,16 @@ def verify_plan(plan: FoldPlan, qgraph: QuantGraph) -> None:
     """Raise InputError, naming the stage, unless `plan` is legal for `qgraph`.
 
     Folds are no larger than their dimensions; packing and storage are possible ones; lanes agree with the links; shapes and formats are the graph's;
-    every convolution is computed exactly once; links join the stages in order from s_axis to m_axis with unique names; depths are no less than derived.
+    every convolution is computed exactly once; links join the stages in order from s_axis to m_axis with unique names (in a general plan each from an
+    earlier stage, as the graph has it); depths are no less than derived.
     """
     for stage in plan.stages:
         _verify_stage(stage, qgraph)
     _verify_cover(plan, qgraph)
+    if plan.general:
+        _verify_reads(plan, qgraph)
+        pace = schedule_pace(plan)
+        _require(plan.pace == pace, plan.stages[0].name, f"the schedule takes {pace} cycles a frame, the plan says {plan.pace}")
     _verify_links(plan, qgraph)
     _verify_bypasses(plan, qgraph)
 
@@ -161,23 +167,44 @@ def _verify_cover(plan: FoldPlan, qgraph: QuantGraph) -> None:
     _require(len(set(names)) == len(names), next((n for n in names if names.count(n) > 1), ""), "the name is used twice")
 
 
+def _verify_reads(plan: FoldPlan, qgraph: QuantGraph) -> None:
+    """In a general plan every stage reads what its layer reads, and every link carries what its producer makes."""
+    order = ["s_axis", *(s.name for s in plan.stages), "m_axis"]
+    made = {"s_axis": qgraph.input.name, **{s.name: _tensor(s) for s in plan.stages}}
+    for link in (*plan.links, *plan.bypasses):
+        _require(made.get(link.producer) == link.tensor, link.consumer, f"link {link.name} carries {link.tensor}, which {link.producer} does not make")
+        earlier = order.index(link.producer) < order.index(link.consumer) if link.consumer in order else False
+        _require(earlier, link.consumer, f"link {link.name} must come from a stage before {link.consumer}, got {link.producer}")
+    for stage, link in zip(plan.stages, plan.links, strict=False):
+        reads = qgraph[stage.engines[0].node if isinstance(stage, ExpandStage) else _tensor(stage)].inputs
+        _require(link.tensor in reads, stage.name, f"{_tensor(stage)} reads {' and '.join(reads)}, got {link.tensor}")
+        _require(not isinstance(stage, JoinStage) or not stage.side, stage.name, "a general plan has no stages on a bypass")
+
+
+def _tensor(stage: Stage) -> str:
+    """The layer whose result leaves `stage`."""
+    return stage.concat if isinstance(stage, ExpandStage) else stage.engine.node if isinstance(stage, ConvStage) else stage.node
+
+
 def _verify_links(plan: FoldPlan, qgraph: QuantGraph) -> None:
     ends = ["s_axis", *(s.name for s in plan.stages), "m_axis"]
     _require(len(plan.links) == len(plan.stages) + 1, "links", f"expected {len(plan.stages) + 1} links, got {len(plan.links)}")
     names = [link.name for link in plan.links]
     _require(len(set(names)) == len(names) and all(n.isidentifier() for n in names), "links", "link names must be unique identifiers")
     for i, (link, (before, after)) in enumerate(zip(plan.links, pairwise(ends), strict=True)):
+        if plan.general and i < len(plan.stages):
+            before = link.producer
         ends_ok = (link.producer, link.consumer) == (before, after)
         _require(ends_ok, after, f"link {link.name} must run from {before} to {after}, got {link.producer} to {link.consumer}")
         node = qgraph[link.tensor]
         _require(link.shape == node.shape and link.fmt == node.fmt, after, f"link {link.name} differs from tensor {link.tensor} in shape or format")
-        producer = plan.stages[i - 1] if i else None
+        producer = plan.stages[ends.index(before) - 1] if before != "s_axis" else None
         consumer = plan.stages[i] if i < len(plan.stages) else None
         made = stage_out_lanes(producer) if producer else link.shape[0]
         taken = stage_in_lanes(consumer) if consumer else 1
         lanes = (link.in_lanes, link.out_lanes)
         _require(lanes == (made, taken), after, f"link {link.name} must carry {made} lanes in and {taken} out, got {lanes[0]} and {lanes[1]}")
-        least = link_depth(producer, consumer, link.shape, link.out_lanes)
+        least = hls_flow_depth(plan, link) if plan.general else link_depth(producer, consumer, link.shape, link.out_lanes)
         _require(link.depth >= least, after, f"link {link.name} needs a depth of at least {least} beats, got {link.depth}")
     first = plan.links[0]
     whole = first.out_lanes == first.shape[0]
@@ -193,7 +220,7 @@ def _verify_bypasses(plan: FoldPlan, qgraph: QuantGraph) -> None:
     for stage in joins:
         bypass = plan.bypass_into(stage.name)
         where = stage.name
-        origin = next((link for link in plan.links if link.tensor == stage.bypass), None)
+        origin = next((link for link in (*plan.links, *plan.bypasses) if link.tensor == stage.bypass), None)
         ends = [s.name for s in plan.stages]
         before = origin is not None and (origin.producer == "s_axis" or ends.index(origin.producer) < ends.index(where))
         _require(before, where, f"the bypass from {stage.bypass} must leave the main stream before the join")
@@ -211,10 +238,11 @@ def _verify_bypasses(plan: FoldPlan, qgraph: QuantGraph) -> None:
         _require(sorted(operands) == sorted(inputs), where, f"{stage.node} joins {' and '.join(inputs)}")
         if isinstance(stage, ConcatStage):
             _require(stage.main_first == (inputs[0] == operands[0]), where, f"{stage.node} begins with {inputs[0]}")
-        ahead = bypass_ahead(plan, bypass)
+        ahead = plan.general or bypass_ahead(plan, bypass)
         result = "pixel" if isinstance(stage, ConcatStage) else "sum"
         more = f"bypass {bypass.name} must not need more of {bypass.tensor} for a {result} than the main branch does; p_px 1 on the bypass needs least"
-        _require(ahead, where, more)
+        if not ahead:
+            raise NotAheadError(f"stage {where}: {more}")
         behind = side_fifo_depth(plan, bypass)
         _require(stage.side_depth >= behind, where, f"side_depth must be at least {behind} beats, got {stage.side_depth}")
         least = hls_bypass_depth(plan, bypass)

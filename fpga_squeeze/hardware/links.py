@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fpga_squeeze.hardware.bypass import hls_bypass_depth, side_fifo_depth
 from fpga_squeeze.hardware.fifo import link_depth
+from fpga_squeeze.hardware.flow import hls_flow_depth, schedule_pace
 from fpga_squeeze.hardware.legality import verify_plan
 from fpga_squeeze.hardware.plan import FoldPlan, JoinStage, Link, Stage
 from fpga_squeeze.hardware.structure import Skeleton, bypass_label, bypass_lanes, stage_in_lanes, stage_out_lanes
@@ -15,6 +16,10 @@ from fpga_squeeze.quantize.qgraph import QuantGraph
 
 def assemble(qgraph: QuantGraph, skeleton: Skeleton, stages: tuple[Stage, ...], clock_mhz: float, target_cycles: int) -> FoldPlan:
     """Join folded stages by links with derived depths; verified. Raises InputError when the folds are not legal."""
+    if skeleton.general:
+        plan = _general(qgraph, skeleton, stages, clock_mhz, target_cycles)
+        verify_plan(plan, qgraph)
+        return plan
     names = _link_names((qgraph.input.name, *skeleton.tensors))
     links = []
     for i, name in enumerate(names):
@@ -31,6 +36,30 @@ def assemble(qgraph: QuantGraph, skeleton: Skeleton, stages: tuple[Stage, ...], 
     plan = replace(plan, bypasses=tuple(replace(b, depth=hls_bypass_depth(plan, b)) for b in bypasses))
     verify_plan(plan, qgraph)
     return plan
+
+
+def _general(qgraph: QuantGraph, skeleton: Skeleton, stages: tuple[Stage, ...], clock_mhz: float, target_cycles: int) -> FoldPlan:
+    """A plan whose stages read what they read in the graph.
+
+    The first link of a tensor is called after it; a further one after the stage that reads it: b2.conv1.in, or b2.add.bypass for a second operand.
+    """
+    made = {qgraph.input.name: "s_axis", **{tensor: s.name for tensor, s in zip(skeleton.tensors, stages, strict=True)}}
+    lanes = {qgraph.input.name: qgraph.input.shape[0], **{tensor: stage_out_lanes(s) for tensor, s in zip(skeleton.tensors, stages, strict=True)}}
+    inputs = [(source, s.name, stage_in_lanes(s), f"{s.name}.in") for source, s in zip(skeleton.sources, stages, strict=True)]
+    ends = [*inputs, (qgraph.output, "m_axis", 1, "")]
+    ends += [(s.bypass, s.name, bypass_lanes(s), f"{s.name}.bypass") for s in stages if isinstance(s, JoinStage)]
+    labels: list[str] = []
+    for tensor, _, _, label in ends:
+        labels.append(label if tensor in labels else tensor)
+    links = []
+    for (tensor, consumer, out_lanes, _), name in zip(ends, _link_names(tuple(labels)), strict=True):
+        node = qgraph[tensor]
+        links.append(Link(name, made[tensor], consumer, tensor, node.shape, node.fmt, lanes[tensor], out_lanes, 1))
+    main = len(stages) + 1
+    plan = FoldPlan(stages, tuple(links[:main]), clock_mhz, target_cycles, tuple(links[main:]), general=True)
+    plan = replace(plan, pace=schedule_pace(plan))
+    deep = [replace(link, depth=hls_flow_depth(plan, link)) for link in links]
+    return replace(plan, links=tuple(deep[:main]), bypasses=tuple(deep[main:]))
 
 
 def _bypasses(plan: FoldPlan) -> tuple[Link, ...]:

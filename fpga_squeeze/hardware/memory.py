@@ -14,9 +14,10 @@ from fpga_squeeze.hardware.bypass import rtl_bypass_depth
 from fpga_squeeze.hardware.cost_weights import COLUMN_ROWS, table_luts
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.fifo import internal_fifos
+from fpga_squeeze.hardware.fifo_rtl import rtl_link_depth
 from fpga_squeeze.hardware.legality import verify_plan
 from fpga_squeeze.hardware.packing import BRAM18_BITS, URAM_BITS, pack
-from fpga_squeeze.hardware.plan import Engine, FoldPlan, GlobalSumStage, JoinStage, PoolStage, Stage
+from fpga_squeeze.hardware.plan import Engine, FoldPlan, GlobalSumStage, JoinStage, Link, PoolStage, Stage
 from fpga_squeeze.hardware.structure import bypass_label, line_buffer_banks
 from fpga_squeeze.quantize.qgraph import QuantGraph
 
@@ -71,13 +72,22 @@ def plan_rows(plan: FoldPlan, device: Device | None = None) -> tuple[MemoryRow, 
     rows = [row for stage in plan.stages for row in _stage_rows(stage, device)]
     for link in plan.links:
         owner = link.producer if link.producer != "s_axis" else link.consumer
-        rows.append(_row(owner, "fifos", f"{link.name}.fifo", link.out_lanes * link.fmt.bits, link.depth, 1, device))
+        depth = max(link.depth, rtl_link_depth(plan, link)) if plan.general else link.depth
+        rows.append(_row(owner, "fifos", f"{_label(plan, link)}.fifo", link.out_lanes * link.fmt.bits, depth, 1, device))
     for bypass in plan.bypasses:
-        stage = next(s for s in plan.stages if s.name == bypass.consumer)
-        assert isinstance(stage, JoinStage)
         depth = max(bypass.depth, rtl_bypass_depth(plan, bypass))
-        rows.append(_row(stage.name, "fifos", f"{bypass_label(stage)}.bypass.fifo", bypass.out_lanes * bypass.fmt.bits, depth, 1, device))
+        rows.append(_row(bypass.consumer, "fifos", f"{_label(plan, bypass)}.fifo", bypass.out_lanes * bypass.fmt.bits, depth, 1, device))
     return tuple(row for row in rows if row.bits)
+
+
+def _label(plan: FoldPlan, link: Link) -> str:
+    """What a link's FIFO is called after: its own name; where it is forked off another, the stage that reads it."""
+    stage = next((s for s in plan.stages if s.name == link.consumer), None)
+    if not plan.general:
+        return f"{bypass_label(stage)}.bypass" if isinstance(stage, JoinStage) and link in plan.bypasses else link.name
+    if any(link in plan.forked_off(other) for other in (*plan.links, *plan.bypasses)):
+        return f"{link.consumer}.{'bypass' if link in plan.bypasses else 'in'}"
+    return link.name
 
 
 @dataclass(frozen=True)

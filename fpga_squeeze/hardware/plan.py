@@ -244,7 +244,10 @@ class Link:
 class FoldPlan:
     """Stages in stream order and the links between them. The first link's producer is "s_axis", the last link's consumer "m_axis".
 
-    `bypasses`: one more link into each join, from the stage whose stream is forked (or "s_axis"); `depth` holds for the HLS machine, as on every link.
+    links[i] is the main input of stages[i]. In a chain its producer is the stage before; in a `general` plan any earlier stage or "s_axis"
+    (docs/bypass.md, "Graphs that are no chain"). `bypasses`: one more link into each join, from the stage whose stream is forked (or "s_axis"); in a general
+    plan from the stage that makes the second operand. `depth` holds for the HLS machine, as on every link. `pace`: cycles between
+    frames of a general plan's schedule (hardware/flow.py).
     """
 
     stages: tuple[Stage, ...]
@@ -253,11 +256,13 @@ class FoldPlan:
     target_cycles: int
     # Not in the text that configuration digests are made of when empty: see emit/hls_context.py.
     bypasses: tuple[Link, ...] = field(default=(), repr=False)
+    general: bool = field(default=False, repr=False)
+    pace: int = field(default=0, repr=False)
 
     @property
     def interval_cycles(self) -> int:
-        """Predicted cycles between frames: the slowest stage."""
-        return max(s.cycles for s in self.stages)
+        """Predicted cycles between frames: the slowest stage; in a general plan what its schedule takes, where that is more."""
+        return max(self.pace, *(s.cycles for s in self.stages))
 
     @property
     def multipliers(self) -> int:
@@ -279,13 +284,14 @@ class FoldPlan:
         return next(link for link in self.links if link.consumer == stage)
 
     def link_from(self, stage: str) -> Link:
-        """The link whose producer is `stage`."""
-        return next(link for link in self.links if link.producer == stage)
+        """The first link whose producer is `stage`; all others are forked off it."""
+        return next(link for link in (*self.links, *self.bypasses) if link.producer == stage)
 
     def bypass_into(self, stage: str) -> Link:
         """The bypass whose consumer is join `stage`."""
         return next(link for link in self.bypasses if link.consumer == stage)
 
-    def bypasses_of(self, link: Link) -> tuple[Link, ...]:
-        """The bypasses forked off `link`'s stream, in stream order of their joins."""
-        return tuple(b for b in self.bypasses if b.producer == link.producer)
+    def forked_off(self, link: Link) -> tuple[Link, ...]:
+        """The links forked off `link`'s stream: for the first link of its producer all the others, in the order of their consumers; for any other none."""
+        first, *others = [other for other in (*self.links, *self.bypasses) if other.producer == link.producer]
+        return tuple(others) if link.name == first.name else ()

@@ -13,7 +13,7 @@ from math import ceil, floor
 import numpy as np
 from numpy.typing import NDArray
 
-from fpga_squeeze.errors import CheckFailedError
+from fpga_squeeze.errors import CheckFailedError, NotAheadError
 from fpga_squeeze.hardware.candidates import Choice, Space, choices
 from fpga_squeeze.hardware.cost import LOADER, TOP, Resources, converter_resources, fifo_resources, plan_resources
 from fpga_squeeze.hardware.devices import Device
@@ -25,7 +25,7 @@ from fpga_squeeze.hardware.links import assemble
 from fpga_squeeze.hardware.memory import blocks, plan_rows
 from fpga_squeeze.hardware.plan import FoldPlan, GlobalSumStage
 from fpga_squeeze.hardware.search_multipliers import check_rate, without_device
-from fpga_squeeze.hardware.structure import Skeleton, build_skeleton, narrowed
+from fpga_squeeze.hardware.structure import Skeleton, build_skeleton, general_skeleton, narrowed
 from fpga_squeeze.hardware.weight_choice import Coder, storages
 from fpga_squeeze.hardware.weight_storage import DENSE
 from fpga_squeeze.quantize.qgraph import QNode, QuantGraph
@@ -48,6 +48,34 @@ def search(qgraph: QuantGraph, goal: Goal, device: Device | None = None) -> Foun
         CheckFailedError: the goal cannot be met: the limiting resource or stage, the best that can, and what would help.
     """
     skeleton = build_skeleton(qgraph)
+    if not skeleton.general:
+        try:
+            return _search(qgraph, skeleton, goal, device)
+        except NotAheadError:
+            # A bypass that needs more of its stream than the main branch: which one does depends on folds, so it shows only here.
+            skeleton = general_skeleton(qgraph)
+    found = _search(qgraph, skeleton, goal, device)
+    if goal.target_fps is None:
+        return found
+    # The schedule of the whole machine may take longer than its slowest stage: then the stages are asked for as much more.
+    target, wanted = int(goal.clock_mhz * 1e6 / goal.target_fps), goal
+    for _ in range(TIGHTEN):
+        if found.plan.interval_cycles <= target:
+            break
+        wanted = replace(wanted, target_fps=wanted.target_fps * found.plan.interval_cycles / target)  # type: ignore[operator]
+        try:
+            found = _search(qgraph, skeleton, wanted, device)
+        except CheckFailedError:
+            break
+    if found.plan.interval_cycles > target:
+        raise CheckFailedError(
+            f"the machine found needs {found.plan.interval_cycles} cycles a frame, {goal.target_fps:g} frames/s at {goal.clock_mhz:g} MHz leave {target}: a "
+            f"stage waits for room in its own buffer; ask for at most {floor(goal.clock_mhz * 1e6 / found.plan.interval_cycles)} frames/s or raise the clock"
+        )
+    return replace(found, plan=replace(found.plan, target_cycles=target))
+
+
+def _search(qgraph: QuantGraph, skeleton: Skeleton, goal: Goal, device: Device | None) -> Found:
     if device is None:
         return without_device(qgraph, skeleton, goal)
     return _Fitting(qgraph, skeleton, goal, device).run()
@@ -145,7 +173,8 @@ class _Fitting:
             if not options:
                 return None
             tensor = self._tensor(i)
-            before = self.skeleton.stages[i - 1] if i else None
+            maker = self.skeleton.producer(i)
+            before = None if maker is None else self.skeleton.stages[maker]
             queued = []
             for c in options:
                 # The interval is no more than the target, so no plan's FIFO is shallower: a bound stays a bound.
@@ -162,10 +191,13 @@ class _Fitting:
 
     def _tensor(self, link: int) -> QNode:
         """What flows into stage `link`."""
-        return self.qgraph[self.skeleton.tensors[link - 1]] if link else self.qgraph.input
+        return self.qgraph[self.skeleton.sources[link]]
 
     def _join(self, link: int, in_lanes: int, out_lanes: int) -> Resources:
-        """What the converter before stage `link` takes."""
+        """What the converter between stage `link` and the one before it takes. Where no link joins these two there is none: what further links take, only
+        the whole plan shows."""
+        if not self.skeleton.adjacent(link):
+            return Resources()
         tensor = self._tensor(link)
         return converter_resources(tensor.shape[0], tensor.fmt.bits, in_lanes, out_lanes, self.device)
 

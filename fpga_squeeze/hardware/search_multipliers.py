@@ -47,7 +47,7 @@ def without_device(qgraph: QuantGraph, skeleton: Skeleton, goal: Goal) -> Found:
     chosen = target
     if goal.max_dsp is None or goal.target_fps is not None:
         chosen, pixels = _most_efficient(qgraph, skeleton, target)
-    stages = cheapest_chain(skeleton.stages, chosen, qgraph.input.shape[0], pixels)
+    stages = cheapest_chain(skeleton, chosen, qgraph.input.shape[0], pixels)
     if goal.weights == "loaded":
         stages = tuple(all_loaded(s) for s in stages)
     plan = assemble(qgraph, skeleton, stages, goal.clock_mhz, target)

@@ -1,4 +1,5 @@
-"""QuantGraph -> stages in stream order, not folded yet (every engine 1 x 1 x 1, every stream one lane). Refuses by name what no stage covers."""
+"""QuantGraph -> stages in stream order, not folded yet (every engine 1 x 1 x 1, every stream one lane): a chain with bypasses, or stages that read any earlier
+one. Refuses by name what no stage covers."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import cast
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import signed_bits
-from fpga_squeeze.hardware.branches import Bypass, no_join, split_branches
+from fpga_squeeze.hardware.branches import Bypass, expand_pair, no_join, split_branches
 from fpga_squeeze.hardware.need import Beats, compose
 from fpga_squeeze.hardware.plan import (
     AddStage,
@@ -29,13 +30,37 @@ from fpga_squeeze.quantize.qgraph import QAdd, QConcat, QConv, QGlobalSum, QMaxP
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Unfolded stages in stream order and the tensor each one produces, index for index."""
+    """Unfolded stages in stream order; the tensor each one produces, and the one it reads on its main input, index for index.
+
+    `general`: no chain; a stage may read any earlier stage's tensor, and no stage lies on a bypass.
+    """
 
     stages: tuple[Stage, ...]
     tensors: tuple[str, ...]
+    sources: tuple[str, ...]
+    general: bool = False
+
+    def producer(self, index: int) -> int | None:
+        """Index of the stage that makes what stage `index` reads on its main input; None for the image."""
+        return self.tensors.index(self.sources[index]) if self.sources[index] in self.tensors else None
+
+    def adjacent(self, index: int) -> bool:
+        """Stage `index` reads the stage before it; the first one, the image."""
+        return self.producer(index) == (index - 1 if index else None)
 
 
 def build_skeleton(qgraph: QuantGraph) -> Skeleton:
+    """The chain with bypasses where the graph is one, else the general form.
+
+    Raises InputError, naming the layer, for what neither covers.
+    """
+    try:
+        return chain_skeleton(qgraph)
+    except InputError:
+        return general_skeleton(qgraph)
+
+
+def chain_skeleton(qgraph: QuantGraph) -> Skeleton:
     """Follow the stream from the image to the class sums and turn every node into (a part of) a stage.
 
     Where a tensor has several readers the main branch is followed (hardware/branches.py); a bypass becomes part of the join at which the two meet
@@ -43,9 +68,7 @@ def build_skeleton(qgraph: QuantGraph) -> Skeleton:
 
     Raises InputError, naming the layer, for branches that are neither a Fire's expand pair nor a bypass, and an output that is no global sum.
     """
-    wide = next((n for n in qgraph.nodes if isinstance(n.op, QConcat) and len(n.inputs) != 2), None)
-    if wide is not None:
-        raise InputError(f"layer {wide.name}: concatenates {len(wide.inputs)} tensors, a join takes 2; concatenate two at a time")
+    _check_concats(qgraph)
     stages: list[Stage] = []
     tensors: list[str] = []
     covered = {qgraph.input.name}
@@ -58,11 +81,7 @@ def build_skeleton(qgraph: QuantGraph) -> Skeleton:
         stages.append(stage)
         tensors.append(tensor)
         covered |= nodes
-    if not stages or not isinstance(stages[-1], GlobalSumStage):
-        raise InputError(f"layer {qgraph.output}: the machine ends in a global sum over the map; got {type(qgraph[qgraph.output].op).__name__}")
-    early = next((s.name for s in stages[:-1] if isinstance(s, GlobalSumStage)), None)
-    if early is not None:
-        raise InputError(f"layer {early}: a global sum is only supported as the last layer")
+    _check_end(qgraph, stages)
     left = [n.name for n in qgraph.nodes if n.name not in covered]
     if left:
         raise InputError(f"layer {left[0]}: not on the way from the image to {qgraph.output}; every layer must feed the output")
@@ -73,7 +92,65 @@ def build_skeleton(qgraph: QuantGraph) -> Skeleton:
         if isinstance(s, ConvStage) and _prefix(s.name) in fires and "." in s.name and s.engine.node not in forked else s
         for s in stages
     )  # fmt: skip
-    return Skeleton(named, tuple(tensors))
+    return Skeleton(named, tuple(tensors), (qgraph.input.name, *tensors[:-1]))
+
+
+def general_skeleton(qgraph: QuantGraph) -> Skeleton:
+    """Every layer a stage of its own, in the graph's order, whoever reads what; a Fire's expand pair stays one stage.
+
+    The main input of a join is the operand that is made last. Raises InputError, naming the layer, for a layer that nothing reads, a Concat of other than two
+    tensors or of different formats, and an output that is no global sum.
+    """
+    _check_concats(qgraph)
+    unread = next((n.name for n in qgraph.nodes if n.name != qgraph.output and not qgraph.consumers(n.name)), None)
+    if unread is not None:
+        raise InputError(f"layer {unread}: nothing reads its result and it is not the output {qgraph.output}; every layer must feed the output")
+    pairs = {}
+    for n in qgraph.nodes:
+        pair = expand_pair(qgraph, qgraph.consumers(n.name))
+        if pair:
+            pairs[qgraph.consumers(pair[0].name)[0].name] = pair
+    inside = {n.name for pair in pairs.values() for n in pair}
+    position = {n.name: i for i, n in enumerate(qgraph.nodes)}
+    stages: list[Stage] = []
+    tensors: list[str] = []
+    sources: list[str] = []
+    for n in qgraph.nodes[1:]:
+        if n.name in inside:
+            continue
+        source = n.inputs[0]
+        if n.name in pairs:
+            stage, source = _expand(qgraph, pairs[n.name])[0], pairs[n.name][0].inputs[0]
+        elif isinstance(n.op, QAdd | QConcat):
+            # Of equals the first: a tensor joined with itself is read twice.
+            source = max(n.inputs, key=lambda name: position[name])
+            other = n.inputs[1] if n.inputs[0] == source else n.inputs[0]
+            whole = Bypass(other, (), n.name)
+            stage = _add(qgraph, n, n.op, source, whole) if isinstance(n.op, QAdd) else _concat(qgraph, n, source, whole)
+        elif isinstance(n.op, QGlobalSum):
+            stage = _global_sum(qgraph, n)
+        else:
+            stage = simple_stage(qgraph, n)
+        # A module of its own: what stands before a stage here need not be what it reads.
+        stages.append(replace(stage, module=stage.name))
+        tensors.append(n.name)
+        sources.append(source)
+    _check_end(qgraph, stages)
+    return Skeleton(tuple(stages), tuple(tensors), tuple(sources), general=True)
+
+
+def _check_concats(qgraph: QuantGraph) -> None:
+    wide = next((n for n in qgraph.nodes if isinstance(n.op, QConcat) and len(n.inputs) != 2), None)
+    if wide is not None:
+        raise InputError(f"layer {wide.name}: concatenates {len(wide.inputs)} tensors, a join takes 2; concatenate two at a time")
+
+
+def _check_end(qgraph: QuantGraph, stages: list[Stage]) -> None:
+    if not stages or not isinstance(stages[-1], GlobalSumStage):
+        raise InputError(f"layer {qgraph.output}: the machine ends in a global sum over the map; got {type(qgraph[qgraph.output].op).__name__}")
+    early = next((s.name for s in stages[:-1] if isinstance(s, GlobalSumStage)), None)
+    if early is not None:
+        raise InputError(f"layer {early}: a global sum is only supported as the last layer")
 
 
 def make_engine(qgraph: QuantGraph, node: QNode) -> Engine:
@@ -180,8 +257,7 @@ def _next_stage(qgraph: QuantGraph, tensor: str, readers: tuple[QNode, ...], ope
     node = readers[0]
     op = node.op
     if isinstance(op, QGlobalSum):
-        source = qgraph[tensor]
-        return GlobalSumStage(node.name, node.name, node.name, source.shape, source.fmt, node.fmt, 1), node.name, {node.name}
+        return _global_sum(qgraph, node), node.name, {node.name}
     if isinstance(op, QAdd | QConcat):
         bypass = opened.get(node.name)
         if bypass is None or bypass.operand == tensor:
@@ -189,6 +265,11 @@ def _next_stage(qgraph: QuantGraph, tensor: str, readers: tuple[QNode, ...], ope
         stage = _add(qgraph, node, op, tensor, bypass) if isinstance(op, QAdd) else _concat(qgraph, node, tensor, bypass)
         return stage, node.name, {node.name, *bypass.nodes}
     return simple_stage(qgraph, node), node.name, {node.name}
+
+
+def _global_sum(qgraph: QuantGraph, node: QNode) -> GlobalSumStage:
+    source = qgraph[node.inputs[0]]
+    return GlobalSumStage(node.name, node.name, node.name, source.shape, source.fmt, node.fmt, 1)
 
 
 def simple_stage(qgraph: QuantGraph, node: QNode) -> SideStage:

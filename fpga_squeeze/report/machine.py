@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from fpga_squeeze.fixed_point import TensorFormat
@@ -12,10 +13,12 @@ from fpga_squeeze.hardware.plan import Engine, FoldPlan, Link, Stage
 def machine_json(plan: FoldPlan) -> dict[str, Any]:
     """{"clock_mhz", "interval_cycles", "stages": [...], "links": [...]}.
 
-    A link that is no neighbour's (a bypass) has "side": true; its ends are the stage whose stream is forked and the addition. Depths: beats of `out_lanes`.
+    A link that is no neighbour's (a bypass) has "side": true; its ends are the stage whose stream is forked and the one that reads it. Depths: beats of
+    `out_lanes`.
     """
-    # Plans with additions keep the links around them apart from the chain.
-    links = [_link(link, side=False) for link in plan.links] + [_link(link, side=True) for link in plan.bypasses]
+    before = {stage.name: other.name for other, stage in pairwise(plan.stages)}
+    links = [_link(link, side=plan.general and link.producer != before.get(link.consumer, link.producer)) for link in plan.links]
+    links += [_link(link, side=True) for link in plan.bypasses]
     return {
         "clock_mhz": plan.clock_mhz, "interval_cycles": plan.interval_cycles, "stages": [_stage(plan, s) for s in plan.stages], "links": links,
     }  # fmt: skip

@@ -108,8 +108,13 @@ def performance(plan: FoldPlan, qgraph: QuantGraph, device: Device | None = None
 
 
 def predicted_latency(plan: FoldPlan) -> int:
-    """Cycles from the first pixel in to the last class sum out, by the module's formula."""
-    return plan.interval_cycles + sum(_behind(s) for s in plan.stages)
+    """Cycles from the first pixel in to the last class sum out, by the module's formula; in a general plan along the longest way."""
+    if not plan.general:
+        return plan.interval_cycles + sum(_behind(s) for s in plan.stages)
+    behind = {"s_axis": 0}
+    for stage in plan.stages:
+        behind[stage.name] = _behind(stage) + max(behind[link.producer] for link in (*plan.links, *plan.bypasses) if link.consumer == stage.name)
+    return plan.interval_cycles + behind[plan.stages[-1].name]
 
 
 def measured(body: dict[str, Any], rtl: dict[str, Any]) -> dict[str, Any]:
