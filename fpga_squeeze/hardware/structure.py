@@ -179,7 +179,7 @@ def loadable(engine: Engine) -> Engine:
     bias_bits = signed_bits(-largest, largest)
     low, high = (engine.shift_min, engine.shift_max) if not engine.loaded else (engine.shift_min + SPARE_SHIFTS, engine.shift_max - SPARE_SHIFTS)
     return replace(
-        engine, loaded=True, coding=None, acc_bits=bias_bits + 1, bias_bits=bias_bits, shift_min=low - SPARE_SHIFTS, shift_max=high + SPARE_SHIFTS,
+        engine, loaded=True, acc_bits=bias_bits + 1, bias_bits=bias_bits, shift_min=low - SPARE_SHIFTS, shift_max=high + SPARE_SHIFTS,
     )  # fmt: skip
 
 
