@@ -174,8 +174,11 @@ def quantize_model(model: Path, calibration: Calibration | None, config: ExportC
     loaded = _checked(loaded, images, progress)
     options = _quant_options(config)
     # Caps fall on the largest integer of their tensors, so the scales depend on the width.
-    act_bits = config.act_bits if has_caps(graph) else 8
-    calibrated = calibrate(graph, images.pixels, lambda done, total: progress("calibrate", done, total), act_bits, options.methods.equalize)
+    methods = options.methods
+    act_bits = config.act_bits if has_caps(graph) or methods.answer_ranges else 8
+    calibrated = calibrate(
+        graph, images.pixels, lambda done, total: progress("calibrate", done, total), act_bits, methods.equalize, methods.answer_ranges
+    )
     if widths is not None:
         search = search_widths(graph, calibrated, widths, progress=lambda done, total: progress("measure widths", done, total))
         return _chosen_widths(Quantized(loaded, calibrated.graph, QuantGraph((), ""), images, calibrated.stats, search), config, progress)

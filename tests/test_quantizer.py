@@ -13,6 +13,7 @@ from quant_graphs import fire_network
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.ir import Conv, Graph
+from fpga_squeeze.quantize.answer_ranges import answer_scales
 from fpga_squeeze.quantize.calibrate import calibrate
 from fpga_squeeze.quantize.codebook import learn_codebook
 from fpga_squeeze.quantize.drop import DropMeter
@@ -23,7 +24,7 @@ from fpga_squeeze.quantize.ptq import QuantOptions, quantize
 from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
 from fpga_squeeze.quantize.weights import descend, pruned_weights, round_weights, to_grid
 from fpga_squeeze.simulate.fast import FastSimulator
-from fpga_squeeze.simulate.float_model import FloatModel
+from fpga_squeeze.simulate.float_model import FloatModel, apply_node, node_parameters
 
 RNG = np.random.default_rng(5)
 PIXELS = RNG.integers(0, 256, size=(24, 3, 21, 21), dtype=np.uint8)
@@ -152,7 +153,7 @@ def test_best_beats_fast_beats_plain_where_weights_are_coarse() -> None:
         total = 0.0
         for seed in (1, 2, 3):
             graph = fire_network(seed)
-            calibration = calibrate(graph, PIXELS, equalize=QUANTIZERS[name].equalize)
+            calibration = calibrate(graph, PIXELS, equalize=QUANTIZERS[name].equalize, by_answer=QUANTIZERS[name].answer_ranges)
             total += divergence(calibration.graph, quantize(graph, calibration, QuantOptions(4, methods=QUANTIZERS[name])), fresh)
         found[name] = total
     assert found["best"] < 0.95 * found["fast"] and found["fast"] < 0.8 * found["plain"], found
@@ -197,3 +198,37 @@ def test_the_expected_drop_is_the_difference_of_probabilities() -> None:
     assert drop.agreement == pytest.approx(100 * np.mean(p.argmax(1) == answers)) and drop.top1 > 0
     _, good = quantized(fire_network(classes=40), weight_bits=12, act_bits=12)
     assert meter.of(good).top1 < drop.top1 / 4
+
+
+def test_scales_by_the_answer_are_the_best_of_those_tried() -> None:
+    """One tensor alone rounded at the step that was chosen, and at its neighbours: none of them disturbs the answer less."""
+    graph = calibrate(fire_network(3, classes=20), PIXELS).graph
+    factors, fracs = answer_scales(graph, PIXELS, 6, lambda done, total: None)
+    expected = torch.log_softmax(FloatModel(graph).run(torch.from_numpy(PIXELS.astype(np.float32))).flatten(1).double(), 1)
+
+    def disturbed(names: list[str], step: float) -> float:
+        values: dict[str, torch.Tensor] = {}
+        for n in graph.nodes:
+            y = torch.from_numpy(PIXELS.astype(np.float32)) if not n.inputs else apply_node(n, tuple(values[i] for i in n.inputs), node_parameters(n))
+            values[n.name] = (y / step).round().clamp(0, 63) * step if n.name in names else y
+        got = torch.log_softmax(values[graph.output].flatten(1).double(), 1)
+        return float((expected.exp() * (expected - got)).sum(1).mean())
+
+    assert {"conv1", "fire2.squeeze", "fire2.concat"} <= fracs.keys() and not {"image", "conv10", graph.output} & fracs.keys()
+    for name in ("conv1", "fire2.squeeze"):
+        assert 1.0 <= factors[name] < 2.0
+        step = 2.0 ** -fracs[name] / factors[name]
+        best = disturbed([name], step)
+        assert best < 1.05 * min(disturbed([name], step * 2.0**0.25), disturbed([name], step * 2.0**-0.25)), name
+
+
+def test_scales_by_the_answer_leave_the_function_and_hold_in_the_machine() -> None:
+    graph = fire_network(3)
+    calibration = calibrate(graph, PIXELS, act_bits=6, by_answer=True)
+    x = torch.from_numpy(PIXELS.astype(np.float32))
+    assert torch.allclose(FloatModel(graph).run(x), FloatModel(calibration.graph).run(x), rtol=1e-3, atol=1e-3)
+    chosen = quantize(graph, calibration, QuantOptions(8, 6, methods=BEST))
+    assert chosen["fire2.squeeze"].fmt.frac == calibration.fracs["fire2.squeeze"] and chosen["fire2.squeeze"].fmt.bits == 6
+    verify_quantized(chosen)
+    other = quantize(graph, calibration, QuantOptions(8, 10, methods=BEST))
+    assert other["fire2.squeeze"].fmt.frac > calibration.fracs["fire2.squeeze"], "chosen for 6 bits, of no use at 10"

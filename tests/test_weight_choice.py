@@ -343,7 +343,7 @@ def test_budgets_count_what_is_stored(pruned_digits: Path, tmp_path: Path) -> No
 
 
 def test_an_unknown_storage_is_refused() -> None:
-    with pytest.raises(InputError, match="--weight-storage: one of dense, auto, codebook, sparse was expected, got 'zip'"):
+    with pytest.raises(InputError, match="--weight-storage: one of dense, auto, smallest, codebook, sparse was expected, got 'zip'"):
         ExportConfig(weight_storage="zip")
 
 

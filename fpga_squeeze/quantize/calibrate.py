@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.ir import F64, Graph
+from fpga_squeeze.quantize.answer_ranges import answer_scales
 from fpga_squeeze.quantize.equalize import channel_scales, rescale
 from fpga_squeeze.quantize.formats import tensor_factors
 from fpga_squeeze.quantize.stats import BINS, TensorStats
@@ -26,13 +27,16 @@ class Calibration:
     """`graph`: the network with equalized channels, the same function as the one calibrated and the one to quantize and compare with.
 
     `pixels`: the images, uint8 (N, C, H, W). `stats`: statistics of every tensor of `graph` by node name.
-    `scales`: the factor of every channel of every tensor against the network as given, (C,) by node name.
+    `scales`: the factor of every channel of every tensor against the network as given, (C,) by node name. `fracs`: of tensors whose format was chosen
+    already, for activations of `act_bits`, by node name.
     """
 
     graph: Graph
     pixels: NDArray[np.uint8]
     stats: dict[str, TensorStats]
     scales: dict[str, F64] = field(default_factory=dict)
+    fracs: dict[str, int] = field(default_factory=dict)
+    act_bits: int = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,24 +52,37 @@ class _Ranges:
         return np.maximum(np.abs(self.low), np.abs(self.high))
 
 
-def calibrate(graph: Graph, pixels: NDArray[np.uint8], progress: Progress | None = None, act_bits: int = 8, equalize: bool = True) -> Calibration:
+def calibrate(
+    graph: Graph,
+    pixels: NDArray[np.uint8],
+    progress: Progress | None = None,
+    act_bits: int = 8,
+    equalize: bool = True,
+    by_answer: bool = False,
+) -> Calibration:
     """Run the lowered float graph over the images twice: channel ranges first, then, equalized, histograms over the tensors' ranges.
 
     Args:
         graph: lowered, takes raw pixels. `pixels`: uint8 (N, C, H, W), N >= 1. `act_bits`: width for which the tensors are scaled to fit best;
-            any other width may be quantized to as well. `equalize`: False leaves every weight as it is.
+            any other width may be quantized to as well. `equalize`: False leaves every weight as it is. `by_answer`, with `equalize`: scales by what they do to
+            the answer (quantize/answer_ranges.py) instead of the tensors' own error.
     Raises:
         InputError: no images, a wrong shape, or values that are not finite.
     """
     if pixels.ndim != 4 or len(pixels) == 0 or pixels.dtype != np.uint8 or pixels.shape[1:] != graph.input.shape:
         raise InputError(f"calibration: uint8 images of shape {graph.input.shape} were expected, got {pixels.dtype} {pixels.shape}")
     batches = -(-len(pixels) // BATCH)
+    runs = 3 if by_answer and equalize else 2
+
+    def report(done: int) -> None:
+        if progress is not None:
+            progress(done, runs * batches)
+
     ranges: dict[str, _Ranges] = {}
     for done, values in enumerate(_traces(graph, pixels)):
         for n in graph.nodes:
             ranges[n.name] = _widen(n.name, ranges.get(n.name), values[n.name])
-        if progress is not None:
-            progress(done + 1, 2 * batches)
+        report(done + 1)
     ones = {n.name: np.ones(n.shape[0]) for n in graph.nodes}
     scales = channel_scales(graph, {name: r.peak for name, r in ranges.items()}) if equalize else ones
     limits = {name: (min(0.0, float((r.low * scales[name]).min())), max(0.0, float((r.high * scales[name]).max()))) for name, r in ranges.items()}
@@ -74,12 +91,16 @@ def calibrate(graph: Graph, pixels: NDArray[np.uint8], progress: Progress | None
     for done, values in enumerate(_traces(equalized, pixels)):
         for name, total in counts.items():
             total += _histogram(values[name], limits[name])
-        if progress is not None:
-            progress(batches + done + 1, 2 * batches)
+        report(batches + done + 1)
     stats = {name: TensorStats(*limits[name], counts[name]) for name in counts}
     factors = tensor_factors(graph, stats, act_bits) if equalize else dict.fromkeys(stats, 1.0)
+    fracs: dict[str, int] = {}
+    if by_answer and equalize:
+        found, fracs = answer_scales(equalized, pixels, act_bits, lambda done, total: report(2 * batches + done * batches // total))
+        factors |= found
     scales = {name: scales[name] * factors[name] for name in scales}
-    return Calibration(rescale(graph, scales), pixels, {name: stats[name].scaled(factors[name]) for name in stats}, scales)
+    scaled = {name: stats[name].scaled(factors[name]) for name in stats}
+    return Calibration(rescale(graph, scales), pixels, scaled, scales, fracs, act_bits)
 
 
 def _traces(graph: Graph, pixels: NDArray[np.uint8]) -> Iterator[dict[str, torch.Tensor]]:

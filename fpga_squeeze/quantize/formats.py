@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import floor, log2
 
 import numpy as np
@@ -19,11 +20,14 @@ CLIP_WEIGHT = 16.0
 CLIPPING_CANDIDATES = 4
 
 
-def choose_formats(graph: Graph, stats: dict[str, TensorStats], act_bits: int, *, clip: bool = True) -> dict[str, TensorFormat]:
+def choose_formats(
+    graph: Graph, stats: dict[str, TensorStats], act_bits: int, *, clip: bool = True, fracs: dict[str, int] | None = None
+) -> dict[str, TensorFormat]:
     """The format of every node but global sums, by name.
 
     Unsigned where all producers of a group rectify (or add rectified values), signed otherwise. The scale has the least squared error over
-    the tensors that arithmetic reads: what a pool drops does not count. If not `clip`, it is the finest that clips nothing.
+    the tensors that arithmetic reads: what a pool drops does not count. If not `clip`, it is the finest that clips nothing; where `fracs` names it, it is
+    given.
     """
     groups = format_groups(graph)
     members: dict[str, list[str]] = {}
@@ -42,6 +46,8 @@ def choose_formats(graph: Graph, stats: dict[str, TensorStats], act_bits: int, *
                 continue
             read = [name for name in names if _is_read(graph, name)]
             fmt = best_format(tuple(stats[name] for name in read), act_bits, signed, CLIPPING_CANDIDATES if clip else 1)
+            if fracs and leader in fracs:
+                fmt = replace(fmt, frac=max(-FRAC_LIMIT, min(FRAC_LIMIT, fracs[leader])))
         formats.update(dict.fromkeys(names, fmt))
     return formats
 

@@ -12,13 +12,14 @@ class Methods:
     """One switch a method, in the order in which they act.
 
     `error_ranges`: scales of activations and weights by least error; else the finest that clip nothing. `equalize`: channels evened out
-    (quantize/equalize.py). `refit`: weights fitted to the quantized network's own activations before they are rounded. `compensate`: rounding errors
-    made up for by the weights rounded later (GPTQ). `descend`: rounding improved weight by weight on AdaRound's objective. `correct_bias`: every channel
-    keeps its mean.
+    (quantize/equalize.py). `answer_ranges`: scales of activations by what they do to the answer (quantize/answer_ranges.py). `refit`: weights fitted to the
+    quantized network's own activations before they are rounded. `compensate`: rounding errors made up for by the weights rounded later (GPTQ). `descend`:
+    rounding improved weight by weight on AdaRound's objective. `correct_bias`: every channel keeps its mean.
     """
 
     error_ranges: bool = True
     equalize: bool = True
+    answer_ranges: bool = False
     refit: bool = False
     compensate: bool = True
     descend: bool = False
@@ -27,7 +28,7 @@ class Methods:
 
 PLAIN = Methods(error_ranges=False, equalize=False, compensate=False, correct_bias=False)
 FAST = Methods()
-BEST = Methods(refit=True, descend=True)
+BEST = Methods(answer_ranges=True, refit=True, descend=True)
 QUANTIZERS = {"plain": PLAIN, "fast": FAST, "best": BEST}
 """`plain`, scales by the maximum and nothing but rounding, is there to compare with."""
 

@@ -72,7 +72,8 @@ def quantize(graph: Graph, calibration: Calibration, options: QuantOptions, obse
     graph = calibration.graph
     bits, codebooks = layer_weight_bits(graph, options), layer_codebook_bits(graph, options)
     methods = options.methods
-    formats = choose_formats(graph, calibration.stats, options.act_bits, clip=methods.error_ranges)
+    chosen = calibration.fracs if options.act_bits == calibration.act_bits else {}
+    formats = choose_formats(graph, calibration.stats, options.act_bits, clip=methods.error_ranges, fracs=chosen)
     propagation = Propagation(graph, calibration.pixels)
     nodes: list[QNode] = []
     for node in graph.nodes:
