@@ -342,6 +342,17 @@ def test_budgets_count_what_is_stored(pruned_digits: Path, tmp_path: Path) -> No
     assert export(pruned_digits, tmp_path / "yes", weight_storage="sparse", budget=between).budget.fits
 
 
+def test_a_weight_budget_is_checked_against_what_is_stored(pruned_digits: Path, tmp_path: Path) -> None:
+    """The last check is of the real memories: what sparse ones take of the same widths is less than rows would."""
+    widest = sum(e.weight_depth * e.weight_word_bits for s in export(pruned_digits, tmp_path / "plain").plan.stages for e in s.engines)
+    limit = widest // 8 * 7 // 10
+    result = export(pruned_digits, tmp_path / "out", weight_storage="sparse", weight_budget=str(limit))
+    engines = [e for s in result.plan.stages for e in s.engines]
+    assert any(e.coding for e in engines)
+    assert sum(e.stored_weight_bits for e in engines) <= 8 * limit
+    assert sum(e.stored_weight_bits for e in engines) < sum(e.weight_depth * e.weight_word_bits for e in engines)
+
+
 def test_an_unknown_storage_is_refused() -> None:
     with pytest.raises(InputError, match="--weight-storage: one of dense, auto, smallest, codebook, sparse was expected, got 'zip'"):
         ExportConfig(weight_storage="zip")
