@@ -323,15 +323,22 @@ def _model_files(quantized: Quantized, plan: FoldPlan, config: ExportConfig) -> 
     files = {f"model/{name}": content for name, content in {**store.to_files(qgraph), **store.float_to_files(graph)}.items()}
     files["model/folding.json"] = folding.folding_to_json(plan).encode()
     files["model/preprocess.json"] = loaded.preprocess.to_json().encode()
-    own = "folding.json" if config.folding else None
-    if loaded.prescribed is not None:
-        config = replace(config, **_widths(qgraph))
-    if quantized.widths is not None:  # the widths stand for the search: the same machine again without measuring
-        widths = {**_widths(qgraph), "act_bits": config.act_bits, "layer_codebooks": quantized.widths.layer_codebooks}
-        config = replace(config, **widths, weight_budget=None, max_drop=None)
-    resolved = replace(config, arch=loaded.arch, input_size=loaded.preprocess.size, preprocess="preprocess.json", folding=own)
-    files["model/build.toml"] = resolved.to_toml().encode()
+    files["model/build.toml"] = export_options(quantized, config).to_toml().encode()
     return files
+
+
+def export_options(quantized: Quantized, config: ExportConfig) -> ExportConfig:
+    """The options that make the same machine again, beside a preprocess.json and, where `config` names a folding, a folding.json. Chosen widths stand for
+    their search."""
+    loaded = quantized.loaded
+    own = "folding.json" if config.folding else None
+    config = config.resolved()
+    if loaded.prescribed is not None:
+        config = replace(config, **_widths(quantized.qgraph))
+    if quantized.widths is not None:
+        widths = {**_widths(quantized.qgraph), "act_bits": config.act_bits, "layer_codebooks": quantized.widths.layer_codebooks}
+        config = replace(config, **widths, weight_budget=None, max_drop=None)
+    return replace(config, arch=loaded.arch, input_size=loaded.preprocess.size, preprocess="preprocess.json", folding=own)
 
 
 def _page_files(quantized: Quantized, plan: FoldPlan) -> dict[str, bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from fpga_squeeze.commands import doctor, inspect, package, synth, train
+from fpga_squeeze.commands import doctor, inspect, package, pareto, synth, train
 
 
 def register(app: typer.Typer) -> None:
@@ -14,3 +14,4 @@ def register(app: typer.Typer) -> None:
     doctor.register(app)
     inspect.register(app)
     package.register(app)
+    pareto.register(app)
