@@ -11,7 +11,7 @@ WORKERS ?= 2
 # Two test processes on two cores: one thread each, or they fight.
 TEST_ENV = OMP_NUM_THREADS=1
 
-.PHONY: help demo test test-all lint docs setup committed icarus chromium tcl clean
+.PHONY: help accuracy demo test test-all lint docs setup committed icarus chromium tcl clean
 help:
 	@echo "make demo      set up, export the embedded digit network, run its C simulation, print the memory budget"
 	@echo "make test      set up, then lint, type check and all tests (under 30 minutes on 2 cores)"
@@ -68,6 +68,10 @@ test: lint icarus chromium tcl
 
 test-all: lint icarus chromium tcl
 	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+# Needs FPGA_SQUEEZE_DATA and about half an hour.
+accuracy: $(STAMP)
+	$(BIN)/python benchmarks/accuracy_ledger.py
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
