@@ -86,7 +86,7 @@ def widths_table(widths: Widths) -> None:
     """The width chosen for every layer, what it takes and what it does to the answer."""
     out = console()
     rows = [
-        (row.name, row.bits, "given" if row.given else "", f"{row.weights:,}", f"{-(-row.weights * row.bits // 8):,}",
+        (row.name, row.bits, "given" if row.given else "codebook" if row.codebook else "", f"{row.weights:,}", f"{-(-row.weights * row.bits // 8):,}",
          "" if row.divergence is None else f"{row.divergence:.2g}")
         for row in widths.layers
     ]  # fmt: skip
@@ -94,6 +94,9 @@ def widths_table(widths: Widths) -> None:
     out.print(table("Width of every layer, and the divergence that it alone causes", heads, rows, right=(1, 3, 4, 5)))
     total = -(-widths.weight_bits // 8)
     out.print(f"Weights: {total:,} bytes of {widths.limit_bytes:,}, {widths.average_bits:.2f} bits on average.")
+    if widths.drop is not None:
+        lost, same = widths.drop.top1, widths.drop.agreement
+        out.print(f"Expected to lose {lost:.2f} points of top-1 and to name the same class as float on {same:.1f}% of images (docs/mixed-precision.md).")
 
 
 def simulate_text(result: jobs.SimulateResult) -> None:

@@ -16,8 +16,8 @@ ORDER: dict[str, tuple[str, ...]] = {
         "number-contract.md", "architecture.md", "folding.md", "resources.md", "weight-storage.md", "hls.md", "bypass.md", "formats.md", "family.md",
         "loading.md", "over-the-air.md",
     ),
-    "Models in": ("onnx.md", "fine-tuning.md", "mixed-precision.md"),
-    "Proof": ("verification.md", "continuous-integration.md", "report.md"),
+    "Models in": ("onnx.md", "fine-tuning.md", "quantizer.md", "mixed-precision.md"),
+    "Proof": ("accuracy.md", "verification.md", "continuous-integration.md", "report.md"),
     "To a board": (
         "boards.md",
         # From Vitis HLS and Vivado to a PYNQ board; left out of the navigation until the page is there.
