@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import RunCli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quant_graphs import fire_network
 
+from fpga_squeeze import pipeline
+from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.ir import Conv, Graph
 from fpga_squeeze.quantize.answer_ranges import answer_scales
@@ -25,6 +30,7 @@ from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
 from fpga_squeeze.quantize.weights import descend, pruned_weights, round_weights, to_grid
 from fpga_squeeze.simulate.fast import FastSimulator
 from fpga_squeeze.simulate.float_model import FloatModel, apply_node, node_parameters
+from fpga_squeeze.zoo import embedded_images, embedded_model_path
 
 RNG = np.random.default_rng(5)
 PIXELS = RNG.integers(0, 256, size=(24, 3, 21, 21), dtype=np.uint8)
@@ -232,3 +238,44 @@ def test_scales_by_the_answer_leave_the_function_and_hold_in_the_machine() -> No
     verify_quantized(chosen)
     other = quantize(graph, calibration, QuantOptions(8, 10, methods=BEST))
     assert other["fire2.squeeze"].fmt.frac > calibration.fracs["fire2.squeeze"], "chosen for 6 bits, of no use at 10"
+
+
+def test_what_follows_from_the_options() -> None:
+    def follows(**options: object) -> tuple[str | None, str | None, str]:
+        found = ExportConfig(**options).resolved()  # type: ignore[arg-type]
+        assert found.resolved() == found
+        return found.quantizer, found.weight_storage, found.weights
+
+    assert follows() == ("fast", "dense", "auto")
+    assert follows(weight_bits=6) == follows(layer_bits=(("conv10", 7),)) == ("best", "dense", "auto")
+    assert follows(codebook_bits=4) == follows(layer_codebooks=(("conv10", 4),)) == ("best", "smallest", "auto")
+    assert follows(codebook_bits=4, device="kv260") == ("best", "auto", "auto")
+    assert follows(weight_budget="620kB") == ("best", "smallest", "rom"), "a budget would have to pay for loaded weights as they are"
+    assert follows(max_drop=1.0, device="kv260") == ("best", "auto", "rom")
+    assert follows(weight_budget="620kB", weights="loaded") == follows(weight_budget="620kB", weights="loaded", quantizer="best") == ("best", "dense", "loaded")
+    assert follows(weight_budget="620kB", weight_storage="dense", quantizer="fast") == ("fast", "dense", "auto")
+    for wrong, text in (({"codebook_bits": 7}, "--codebook-bits"), ({"quantizer": "good"}, "--quantizer"), ({"layer_codebooks": (("conv10", -1),)}, "conv10")):
+        with pytest.raises(InputError, match=text):
+            ExportConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_codebook_on_the_command_line_and_again(tmp_path: Path, run_cli: RunCli) -> None:
+    common = ("export", embedded_model_path(), "--calibration", embedded_images("calibration"))
+    first = run_cli(*common, "-o", tmp_path / "a", "--codebook-bits", "3", "--layer-codebook", "conv1=0")
+    assert first.code == 0, first.err
+    opened = pipeline.open_export(tmp_path / "a")
+    distinct = {n.name: len(np.unique(n.op.weight)) for n in opened.qgraph.nodes if isinstance(n.op, QConv)}
+    assert distinct.pop("conv1") > 8 and max(distinct.values()) <= 8
+    rows = {row["name"] for row in json.loads((tmp_path / "a/report/memory_budget.json").read_text())["rows"]}
+    assert any(name.endswith((".indices", ".bitmap")) for name in rows)
+    page = (tmp_path / "a/report/report.html").read_text()
+    assert "3-bit indices" in page and "int8 (8 values) weights" in page
+    for name in ("build.toml", "preprocess.json"):
+        (tmp_path / name).write_bytes((tmp_path / "a/model" / name).read_bytes())
+    assert run_cli(*common, "-o", tmp_path / "b", "--config", tmp_path / "build.toml").code == 0
+    for name in ("model/weights.npz", "model/folding.json", "model/build.toml", "rtl/squeezenet.sv"):
+        assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "a" / name).read_bytes(), name
+    wrong = run_cli(*common, "-o", tmp_path / "no", "--layer-codebook", "conv10=9")
+    assert wrong.code == 2 and "--layer-codebook conv10" in wrong.err and not (tmp_path / "no").exists()
+    clash = run_cli(*common, "-o", tmp_path / "no", "--weight-budget", "9kB", "--codebook-bits", "3")
+    assert clash.code == 2 and "leave it out" in clash.err and not (tmp_path / "no").exists()

@@ -41,6 +41,12 @@ def weakest(rows: tuple[LayerRow, ...], wanted: int = 4) -> tuple[LayerRow, ...]
     return tuple(sorted(rows, key=lambda row: float(row.sqnr))[:wanted])
 
 
+def _weight_format(engine: dict[str, Any]) -> str:
+    """int8, and of a layer with a codebook how many integers there are: int8 (16 values)."""
+    shared = "codebook" in engine.get("weight_coding", "")
+    return f"int{engine['weight_bits']}" + (f" ({1 << engine['stored_value_bits']} values)" if shared else "")
+
+
 def layer_rows(reports: dict[str, Any]) -> tuple[LayerRow, ...]:
     """Every layer that rounds, in stream order."""
     rows = shown_layers(reports)
@@ -53,7 +59,7 @@ def layer_rows(reports: dict[str, Any]) -> tuple[LayerRow, ...]:
         weights, activations = h.get("weights"), h.get("activations")
         engine = engines.get(row["name"])
         found.append(LayerRow(
-            row["name"], slug(row["name"]), f"{row['sqnr_db']:.1f}", f"int{engine['weight_bits']}" if engine else "",
+            row["name"], slug(row["name"]), f"{row['sqnr_db']:.1f}", _weight_format(engine) if engine else "",
             number_format(row), Markup(histogram_svg(weights, "weights, in units of the format's range,")) if weights else None,
             percent(weights["clipped"], 2) if weights else "", Markup(histogram_svg(activations, "activations")) if activations else None,
             percent(activations["clipped"], 2) if activations else "", row["sqnr_db"] == lowest,

@@ -59,7 +59,7 @@ def _panel(stage: dict[str, Any], reports: dict[str, Any], machine: dict[str, An
         efficiency = f"{entry['mac_efficiency']:.3f}" if entry else "–"
         fold = f"{e['p_oc']} × {e['p_ic']} × {e['p_k']} × {e['p_px']}"
         packed = "two in a DSP" if e["packing"] != "none" else "one each"
-        where = f"{e['weight_storage']}{', loaded' if e['loaded'] else ''}{', ' + e['weight_coding'] if 'weight_coding' in e else ''}"
+        where = f"{e['weight_storage']}{', loaded' if e['loaded'] else ''}{', ' + coding_text(e) if 'weight_coding' in e else ''}"
         kernel = f"{e['kernel']}×{e['kernel']}" + (f" / {e['stride']}" if e["stride"] > 1 else "")
         engines.append((
             e["node"], kernel, fold, count(e["multipliers"]), packed, efficiency, f"{e['weight_bits']} bit, {where}", f"{e['acc_bits']} bit",
@@ -70,6 +70,12 @@ def _panel(stage: dict[str, Any], reports: dict[str, Any], machine: dict[str, An
         name, slug(name), KIND_NAMES.get(stage["kind"], stage["kind"]), slowest, tuple(facts), tuple(engines), _memories(name, reports), _links(name, reports),
         layers,
     )  # fmt: skip
+
+
+def coding_text(engine: dict[str, Any]) -> str:
+    """How coded weights are stored: "codebook, 4-bit indices", "sparse", "sparse-codebook, 5-bit indices"."""
+    kind = str(engine["weight_coding"])
+    return f"{kind}, {engine['stored_value_bits']}-bit indices" if "codebook" in kind else kind
 
 
 def _check(check: dict[str, Any]) -> str:

@@ -38,7 +38,8 @@ def _engine(e: Engine) -> dict[str, Any]:
         "node": e.node, "kernel": e.kernel, "stride": e.stride, "in_shape": list(e.in_shape), "out_shape": list(e.out_shape), "macs": e.macs,
         "cycles": e.cycles, "multipliers": e.fold.multipliers, "p_oc": e.fold.p_oc, "p_ic": e.fold.p_ic, "p_k": e.fold.p_k, "p_px": e.fold.p_px,
         "weight_bits": e.weight_bits, "bias_bits": e.bias_bits, "acc_bits": e.acc_bits, "packing": e.packing, "weight_storage": e.weight_storage,
-        "loaded": e.loaded, "in_format": _format(e.in_fmt), "out_format": _format(e.out_fmt), **({"weight_coding": e.coding.kind} if e.coding else {}),
+        "loaded": e.loaded, "in_format": _format(e.in_fmt), "out_format": _format(e.out_fmt),
+        **({"weight_coding": e.coding.kind, "stored_value_bits": e.coding.value_bits} if e.coding else {}),
     }  # fmt: skip
 
 
