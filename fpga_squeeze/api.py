@@ -36,7 +36,8 @@ DEFAULT_OUT = "hls_out/squeezenet"
 
 
 class ExportOptions(TypedDict, total=False):
-    """Keyword options of `export`: the fields of `ExportConfig`, which says what each means. `layer_bits` and `layer_codebooks` may also be dictionaries."""
+    """Keyword options of `export`: the fields of `ExportConfig`, which says what each means. The tables,
+    `layer_bits`, `layer_codebooks` and `layer_act_bits`, may also be dictionaries."""
 
     arch: str
     input_size: int
@@ -51,6 +52,7 @@ class ExportOptions(TypedDict, total=False):
     quantizer: str
     codebook_bits: int
     layer_codebooks: Mapping[str, int] | tuple[tuple[str, int], ...]
+    layer_act_bits: Mapping[str, int] | tuple[tuple[str, int], ...]
     budget: str
     device: str
     target_fps: float
@@ -255,7 +257,7 @@ def _checked(options: ExportOptions) -> dict[str, Any]:
     unknown = next((name for name in changes if name not in known), None)
     if unknown is not None:
         raise InputError(f"export: unknown option {unknown!r}; known: {', '.join(known)}")
-    for key in ("layer_bits", "layer_codebooks"):
+    for key in ("layer_bits", "layer_codebooks", "layer_act_bits"):
         if isinstance(bits := changes.get(key), Mapping):
             changes[key] = tuple(bits.items())
     if changes.get("folding") is not None:

@@ -47,11 +47,14 @@ def export(
     preprocess: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="torchvision, caffe, none, or a JSON file.")] = None,
     weight_bits: Annotated[int | None, typer.Option(metavar="N", help="Weight bits, 2 to 16. [default: 8]")] = None,
     act_bits: Annotated[int | None, typer.Option(metavar="N", help="Activation bits, 4 to 16. [default: 8]")] = None,
+    layer_act_bits: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=N", help="Activation bits of one layer's result, and of all that share its format; may be repeated.")
+    ] = None,
     layer_bits: Annotated[list[str] | None, typer.Option(metavar="NAME=N", help="Weight bits of one layer; may be repeated.")] = None,
     weight_budget: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Bytes that all weights may take, such as 620kB: each layer's width, 2 bits to --weight-bits, is chosen by "
-                     "measurement; --layer-bits fixes layers."),
+                     "measurement; --layer-bits fixes layers. auto: what --budget leaves, activation bits chosen too, or what --device holds."),
     ] = None,
     max_drop: Annotated[
         float | None,
@@ -106,7 +109,8 @@ def export(
     base = load_config(config) if config else ExportConfig()
     options = base.updated(
         arch=arch, input_size=input_size, ceil_mode=ceil_mode, conv10_padding=conv10_padding, preprocess=preprocess,
-        weight_bits=weight_bits, act_bits=act_bits, layer_bits=parse_layer_bits(layer_bits) or None, max_drop=max_drop, quantizer=quantizer,
+        weight_bits=weight_bits, act_bits=act_bits, layer_act_bits=parse_layer_bits(layer_act_bits, "--layer-act-bits") or None,
+        layer_bits=parse_layer_bits(layer_bits) or None, max_drop=max_drop, quantizer=quantizer,
         codebook_bits=codebook_bits, layer_codebooks=parse_layer_bits(layer_codebook, "--layer-codebook") or None, weight_budget=weight_budget, budget=budget,
         device=device, target_fps=target_fps, clock_mhz=clock_mhz, golden_frames=golden_frames, top=top, rtl_top_k=rtl_top_k,
         max_dsp=max_dsp, utilisation=utilisation, weights=weights, weight_storage=weight_storage, folding=str(folding) if folding else None,

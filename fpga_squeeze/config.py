@@ -31,6 +31,8 @@ class ExportConfig:
     `weight_budget`, a size too, lets the export choose every layer's width: `weight_bits` is then the widest, `layer_bits` are given (quantize/mixed.py).
     `max_drop`, in points of top-1, chooses the widths too: the smallest weights of which no more is expected to be lost. `quantizer`: fast, best or plain
     (quantize/methods.py). `codebook_bits` above 0: a layer's weights are at most 2**codebook_bits integers; `layer_codebooks` are given (0: none).
+    `layer_act_bits`: activation bits of single layers' results. A `weight_budget` of "auto" is what `budget` or the device leaves; within a budget activation
+    bits are chosen too.
     `target_fps`, `max_dsp`, `utilisation` and `weights` steer the folding search (hardware/search.py); `folding` is a folding.json that replaces it.
     `weight_storage`: how weight memories hold the weights, once the folds are known (hardware/weight_choice.py). What is None of `quantizer` and
     `weight_storage` follows from the rest (`resolved`).
@@ -50,6 +52,7 @@ class ExportConfig:
     quantizer: str | None = None
     codebook_bits: int | None = None
     layer_codebooks: tuple[tuple[str, int], ...] = ()
+    layer_act_bits: tuple[tuple[str, int], ...] = ()
     budget: str = "10MB"
     device: str | None = None
     target_fps: float | None = None
@@ -69,6 +72,8 @@ class ExportConfig:
         _in_range("--act-bits", self.act_bits, *ACT_BITS)
         for name, bits in self.layer_bits:
             _in_range(f"--layer-bits {name}", bits, *WEIGHT_BITS)
+        for name, bits in self.layer_act_bits:
+            _in_range(f"--layer-act-bits {name}", bits, *ACT_BITS)
         if self.input_size is not None:
             _in_range("--input-size", self.input_size, *INPUT_SIZES)
         if self.conv10_padding is not None:
@@ -144,7 +149,7 @@ class ExportConfig:
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
 
 
-_TABLES = ("layer_bits", "layer_codebooks")
+_TABLES = ("layer_bits", "layer_codebooks", "layer_act_bits")
 
 
 def load_config(path: Path) -> ExportConfig:

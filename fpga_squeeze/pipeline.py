@@ -27,7 +27,7 @@ from fpga_squeeze.load.arrays import array_set
 from fpga_squeeze.load.images import ImageSet, list_images, load_files
 from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
 from fpga_squeeze.load.preprocess import Preprocess
-from fpga_squeeze.planning import SMALLEST, Quantized, fold_model, smallest_device, weight_budget_bytes
+from fpga_squeeze.planning import AUTO, SMALLEST, Quantized, fold_model, smallest_device, weight_budget_bytes
 from fpga_squeeze.quantize import store
 from fpga_squeeze.quantize.calibrate import calibrate
 from fpga_squeeze.quantize.methods import find_methods
@@ -56,7 +56,7 @@ RANDOM_IMAGES = 16
 SQNR_IMAGES = 8
 EXPORT_SAMPLES = 4
 CALIBRATION_LIMIT = 500
-WIDTH_OPTIONS = ("weight_budget", "max_drop", "codebook_bits", "layer_codebooks")
+WIDTH_OPTIONS = ("weight_budget", "max_drop", "codebook_bits", "layer_codebooks", "layer_act_bits")
 """Options that the manifest names only where they are given."""
 
 
@@ -180,7 +180,7 @@ def quantize_model(model: Path, calibration: Calibration | None, config: ExportC
         graph, images.pixels, lambda done, total: progress("calibrate", done, total), act_bits, methods.equalize, methods.answer_ranges
     )
     if widths is not None:
-        search = search_widths(graph, calibrated, widths, progress=lambda done, total: progress("measure widths", done, total))
+        search = search_widths(graph, calibrated, widths, lambda done, total: progress("measure widths", done, total), activations=_whole(config))
         return _chosen_widths(Quantized(loaded, calibrated.graph, QuantGraph((), ""), images, calibrated.stats, search), config, progress)
     progress("quantize", 0, 0)
     # The same function with equalized channels: what the fixed-point tensors are compared with.
@@ -191,8 +191,14 @@ def quantize_model(model: Path, calibration: Calibration | None, config: ExportC
 def _quant_options(config: ExportConfig) -> QuantOptions:
     assert config.quantizer is not None
     return QuantOptions(
-        config.weight_bits, config.act_bits, config.layer_bits, find_methods(config.quantizer), config.codebook_bits or 0, config.layer_codebooks
-    )
+        config.weight_bits, config.act_bits, config.layer_bits, find_methods(config.quantizer), config.codebook_bits or 0, config.layer_codebooks,
+        config.layer_act_bits,
+    )  # fmt: skip
+
+
+def _whole(config: ExportConfig) -> bool:
+    """--budget is for weights and line buffers together, so that the bits of both are chosen. On a device blocks decide, and multipliers are for 8 bits."""
+    return config.weight_budget == AUTO and config.device is None
 
 
 def _chosen_widths(quantized: Quantized, config: ExportConfig, progress: Progress) -> Quantized:
@@ -212,7 +218,9 @@ def _width_options(graph: Graph, config: ExportConfig) -> WidthOptions:
     assert config.quantizer is not None
     if config.codebook_bits or config.layer_codebooks:
         raise InputError("--codebook-bits: --weight-budget and --max-drop choose codebooks themselves; leave it out")
-    options = WidthOptions(config.act_bits, config.weight_bits, config.layer_bits, config.shares_weights, find_methods(config.quantizer))
+    options = WidthOptions(config.act_bits, config.weight_bits, config.layer_bits, config.shares_weights, find_methods(config.quantizer), config.layer_act_bits)
+    if config.weight_budget == AUTO and config.layer_act_bits:
+        raise InputError("--layer-act-bits: --weight-budget auto chooses activation bits itself; leave it out")
     check_names(graph, options)
     if config.weight_budget is not None:
         check_feasible(weight_counts(graph), options, weight_budget_bytes(config))
@@ -242,7 +250,7 @@ def _widths(qgraph: QuantGraph) -> dict[str, Any]:
 def _check_widths(model: Path, config: ExportConfig, qgraph: QuantGraph) -> None:
     """Options that ask for other widths than the model brings along are not ignored."""
     default = ExportConfig()
-    for key, own in {**_widths(qgraph), **dict.fromkeys(("weight_budget", "max_drop", "codebook_bits")), "layer_codebooks": ()}.items():
+    for key, own in {**_widths(qgraph), **dict.fromkeys(("weight_budget", "max_drop", "codebook_bits")), "layer_codebooks": (), "layer_act_bits": ()}.items():
         if getattr(config, key) not in (own, getattr(default, key)):
             option = f"--{key.replace('_', '-')}"
             raise InputError(f"{option}: {model.name} brings its number formats along, which are taken as they are; leave the option out")
@@ -336,7 +344,8 @@ def export_options(quantized: Quantized, config: ExportConfig) -> ExportConfig:
     if loaded.prescribed is not None:
         config = replace(config, **_widths(quantized.qgraph))
     if quantized.widths is not None:
-        widths = {**_widths(quantized.qgraph), "act_bits": config.act_bits, "layer_codebooks": quantized.widths.layer_codebooks}
+        widths = {**_widths(quantized.qgraph), "act_bits": config.act_bits, "layer_codebooks": quantized.widths.layer_codebooks,
+                  "layer_act_bits": quantized.widths.layer_act_bits or config.layer_act_bits}  # fmt: skip
         config = replace(config, **widths, weight_budget=None, max_drop=None)
     return replace(config, arch=loaded.arch, input_size=loaded.preprocess.size, preprocess="preprocess.json", folding=own)
 

@@ -16,7 +16,7 @@ from fpga_squeeze.hardware.weight_choice import with_storage
 from fpga_squeeze.ir import Graph
 from fpga_squeeze.load.images import ImageSet
 from fpga_squeeze.load.model import LoadedModel
-from fpga_squeeze.quantize.mixed import Widths, WidthSearch
+from fpga_squeeze.quantize.mixed import BUFFERS, Widths, WidthSearch
 from fpga_squeeze.quantize.qgraph import QuantGraph
 from fpga_squeeze.quantize.stats import TensorStats
 from fpga_squeeze.report import budget as budget_report
@@ -42,10 +42,17 @@ class Quantized:
     widths: Widths | None = None
 
 
+AUTO = "auto"
+"""A --weight-budget that is what --budget or the device leaves."""
+DEVICE_STEPS = 6
+"""Sizes tried for a device: the last two differ by about two percent."""
+
+
 def weight_budget_bytes(config: ExportConfig) -> int:
-    """--weight-budget in bytes."""
+    """--weight-budget in bytes; "auto": --budget."""
     assert config.weight_budget is not None
-    return budget_report.parse_size(config.weight_budget, "--weight-budget")
+    size, option = (config.budget, "--budget") if config.weight_budget == AUTO else (config.weight_budget, "--weight-budget")
+    return budget_report.parse_size(size, option)
 
 
 def fold_model(quantized: Quantized, config: ExportConfig, device: Device | None) -> tuple[Quantized, Found]:
@@ -56,27 +63,70 @@ def fold_model(quantized: Quantized, config: ExportConfig, device: Device | None
         InputError, CheckFailedError: as `choose_plan`. CheckFailedError: no widths were found that keep the budget on a machine.
     """
     config = config.resolved()
-    found = choose_plan(quantized.qgraph, config, device)
-    search = quantized.search
-    if search is None or config.weight_budget is None:
-        return quantized, found
-    limit = weight_budget_bytes(config)
+    if quantized.search is None or config.weight_budget is None:
+        return quantized, choose_plan(quantized.qgraph, config, device)
+    if config.weight_budget == AUTO and device is not None:
+        return _fill_device(quantized, quantized.search, config, device)
+    return _keep_budget(quantized, quantized.search, config, device)
+
+
+def _keep_budget(quantized: Quantized, search: WidthSearch, config: ExportConfig, device: Device | None) -> tuple[Quantized, Found]:
+    """Widths whose weights keep --weight-budget, or with "auto" whose machine keeps --budget."""
+    limit, whole = weight_budget_bytes(config), config.weight_budget == AUTO
     overhead: dict[str, float] = {}
+    beside = 0
+    found = choose_plan(quantized.qgraph, config, device)
     for _ in range(WIDTH_ROUNDS):
+        widths = quantized.widths
+        assert widths is not None
         taken = {e.node: e.stored_weight_bits for stage in found.plan.stages for e in stage.engines}
-        if sum(taken.values()) <= 8 * limit:
+        kinds = budget_report.memory_budget(found.plan, quantized.qgraph, limit, device).by_kind
+        held = sum(kinds.values()) if whole else -(-sum(taken.values()) // 8)
+        if held <= limit:
             return quantized, found
-        assert quantized.widths is not None
         # Never less than seen before: widths and folds cannot chase each other in circles.
-        expected = {row.name: search.layer_bits(row.name, row.bits) for row in quantized.widths.layers}
-        overhead = {name: max(overhead.get(name, 1.0), taken[name] / expected[name]) for name in expected}
-        widths = search.choose(limit, overhead)
-        quantized = replace(quantized, qgraph=search.quantize(widths), widths=widths)
+        expected = {row.name: search.layer_bits(row.name, row.bits) for row in widths.layers}
+        overhead |= {name: max(overhead.get(name, 1.0), taken[name] / expected[name]) for name in expected}
+        if whole:
+            buffered = sum(row.values * row.bits for row in widths.activations)
+            overhead[BUFFERS] = max(overhead.get(BUFFERS, 1.0), 8 * kinds["line_buffers"] / buffered if buffered else 1.0)
+            beside = max(beside, held - kinds["weights"] - kinds["line_buffers"])
+            if beside >= limit:
+                break
+        chosen = search.choose(limit - beside, overhead)
+        quantized = replace(quantized, qgraph=search.quantize(chosen), widths=replace(chosen, limit_bytes=limit))
         found = choose_plan(quantized.qgraph, config, device)
-    raise CheckFailedError(
-        f"--weight-budget: the memories of this machine hold {-(-sum(taken.values()) // 8):,} bytes of weights, {limit:,} are allowed; "
-        "give a lower --target-fps, whose folds pad less"
-    )
+    what = f"--budget: this machine takes {held:,} bytes with its narrowest weights and buffers" if whole else (
+        f"--weight-budget: the memories of this machine hold {held:,} bytes of weights"
+    )  # fmt: skip
+    raise CheckFailedError(f"{what}, {limit:,} are allowed; give a lower --target-fps, whose folds pad less")
+
+
+def _fill_device(quantized: Quantized, search: WidthSearch, config: ExportConfig, device: Device) -> tuple[Quantized, Found]:
+    """The widest weights with which the machine fits the device's blocks and logic, and --budget: by bisection over their size, a search for folds and
+    storage each time."""
+    narrowest, widest = search.sizes
+    low, high = narrowest / 8 + 1, min(widest / 8 + 1, float(weight_budget_bytes(config)))
+
+    def at(limit: int) -> tuple[Quantized, Found]:
+        widths = search.choose(limit)
+        other = replace(quantized, qgraph=search.quantize(widths), widths=widths)
+        found = choose_plan(other.qgraph, config, device)
+        budget = budget_report.memory_budget(found.plan, other.qgraph, budget_report.parse_size(config.budget), device)
+        budget_report.check_budget(budget, found.plan, other.qgraph)
+        return other, found
+
+    try:
+        return at(int(high))
+    except CheckFailedError:
+        best = at(int(low))
+    for _ in range(DEVICE_STEPS):
+        middle = (low * high) ** 0.5
+        try:
+            best, low = at(int(middle)), middle
+        except CheckFailedError:
+            high = middle
+    return best
 
 
 SMALLEST = "smallest"

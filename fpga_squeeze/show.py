@@ -93,7 +93,11 @@ def widths_table(widths: Widths) -> None:
     heads = ("layer", "bits", "", "weights", "bytes", "nats")
     out.print(table("Width of every layer, and the divergence that it alone causes", heads, rows, right=(1, 3, 4, 5)))
     total = -(-widths.weight_bits // 8)
-    out.print(f"Weights: {total:,} bytes of {widths.limit_bytes:,}, {widths.average_bits:.2f} bits on average.")
+    if widths.activations:
+        out.print(f"Weights: {total:,} bytes, {widths.average_bits:.2f} bits on average; with everything else at most {widths.limit_bytes:,}.")
+        out.print("Activation bits: " + ", ".join(f"{row.tensor} {row.bits}" for row in widths.activations) + ".")
+    else:
+        out.print(f"Weights: {total:,} bytes of {widths.limit_bytes:,}, {widths.average_bits:.2f} bits on average.")
     if widths.drop is not None:
         lost, same = widths.drop.top1, widths.drop.agreement
         out.print(f"Expected to lose {lost:.2f} points of top-1 and to name the same class as float on {same:.1f}% of images (docs/mixed-precision.md).")

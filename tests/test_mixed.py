@@ -168,3 +168,48 @@ def test_refusals_write_nothing(tmp_path: Path, run_cli: RunCli) -> None:
 def test_without_the_option_the_manifest_does_not_name_it(digits_out: Path) -> None:
     assert "weight_budget" not in (digits_out / "manifest.json").read_text()
     assert not (digits_out / "report/widths.json").exists()
+
+
+def test_a_budget_for_everything_chooses_activation_bits_too(tmp_path: Path, run_cli: RunCli) -> None:
+    body = export(run_cli, tmp_path / "a", "--budget", "15kB", "--weight-budget", "auto")
+    memory, chosen = body["memory"], body["weight_budget"]
+    assert isinstance(memory, dict) and isinstance(chosen, dict)
+    assert 14_000 < memory["total_bytes"] <= 15_000 == chosen["limit_bytes"]
+    acts = {row["tensor"]: row["bits"] for row in chosen["activations"]}
+    assert acts.keys() >= {"conv1", "fire2.squeeze"} and len(set(acts.values())) > 1
+    qgraph = pipeline.open_export(tmp_path / "a").qgraph
+    assert {name: qgraph[name].fmt.bits for name in acts} == acts
+    assert qgraph["fire2.concat"].fmt.bits == qgraph["fire2.expand1x1"].fmt.bits and qgraph["conv10"].fmt.bits == 8
+    for name in ("build.toml", "preprocess.json"):
+        shutil.copy(tmp_path / "a/model" / name, tmp_path)
+    export(run_cli, tmp_path / "b", "--config", tmp_path / "build.toml")
+    for name in ("graph.json", "weights.npz", "folding.json", "build.toml"):
+        assert (tmp_path / "b/model" / name).read_bytes() == (tmp_path / "a/model" / name).read_bytes(), name
+    less = run_cli("export", MODEL, "--calibration", IMAGES, "-o", tmp_path / "no", "--budget", "8kB", "--weight-budget", "auto")
+    assert less.code == 1 and "are left for weights and buffers, they take at least" in less.err and not (tmp_path / "no").exists()
+    both = run_cli("export", MODEL, "--calibration", IMAGES, "-o", tmp_path / "no", "--weight-budget", "auto", "--layer-act-bits", "conv1=9")
+    assert both.code == 2 and "leave it out" in both.err
+
+
+def test_a_device_is_filled(tmp_path: Path, run_cli: RunCli) -> None:
+    """Room for all weights at 8 bits: they get them. With a part of the memory only, as many as go in, and one size up does not."""
+    common = ("--device", "lifcl-40", "--clock-mhz", "80", "--weight-budget", "auto")
+    wide = export(run_cli, tmp_path / "a", *common)
+    chosen = wide["weight_budget"]
+    assert isinstance(chosen, dict) and chosen["average_bits"] == 8.0 and not chosen["activations"]
+    small = export(run_cli, tmp_path / "b", *common, "--budget", "16kB")
+    tight = small["weight_budget"]
+    assert isinstance(tight, dict) and tight["average_bits"] < 6 and isinstance(small["memory"], dict) and 14_500 < small["memory"]["total_bytes"] <= 16_000
+
+
+def test_activation_bits_of_a_layer_hold_for_its_format(tmp_path: Path, run_cli: RunCli) -> None:
+    given = ("--layer-act-bits", "fire2.squeeze=10", "--layer-act-bits", "fire4.concat=6")
+    result = run_cli("export", MODEL, "--calibration", IMAGES, "-o", tmp_path / "o", *given)
+    assert result.code == 0, result.err
+    bits = {n.name: n.fmt.bits for n in pipeline.open_export(tmp_path / "o").qgraph.nodes}
+    assert bits["fire2.squeeze"] == 10 and bits["conv1"] == bits["fire3.concat"] == 8
+    assert {bits[name] for name in ("fire4.expand1x1", "fire4.expand3x3", "fire4.concat", "pool4")} == {6}
+    wrong = run_cli("export", MODEL, "--calibration", IMAGES, "-o", tmp_path / "no", "--layer-act-bits", "conv10=6")
+    assert wrong.code == 2 and "layer act bits: 'conv10'" in wrong.err and not (tmp_path / "no").exists()
+    wrong = run_cli("export", MODEL, "--calibration", IMAGES, "-o", tmp_path / "no", "--layer-act-bits", "conv1=3")
+    assert wrong.code == 2 and "--layer-act-bits conv1" in wrong.err

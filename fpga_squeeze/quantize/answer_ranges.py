@@ -39,14 +39,12 @@ def answer_scales(
     Args:
         graph: lowered, equalized. `pixels`: uint8 (N, C, H, W). `report`: called with (done, total) tensors.
     """
-    chosen = np.linspace(0, len(pixels) - 1, min(IMAGE_LIMIT, len(pixels))).round().astype(np.int64)
-    batches = [torch.from_numpy(pixels[chosen[i : i + BATCH]].astype(np.float32)) for i in range(0, len(chosen), BATCH)]
-    search = _Search(graph, batches, act_bits)
+    search = AnswerSearch(graph, pixels)
     factors: dict[str, float] = {}
     fracs: dict[str, int] = {}
-    groups = _free_groups(graph)
+    groups = free_groups(graph)
     for done, names in enumerate(groups):
-        step = search.best_step(names)
+        step = search.best_step(names, act_bits)
         if step > 0.0:
             # The factor that makes the step a power of two: multiplied by it, the tensor's step is 2**-frac.
             frac = floor(-log2(step) + 1e-9)
@@ -56,7 +54,7 @@ def answer_scales(
     return factors, fracs
 
 
-def _free_groups(graph: Graph) -> list[list[str]]:
+def free_groups(graph: Graph) -> list[list[str]]:
     """Nodes of each format whose channels may be multiplied by any factor: not the image's, not the scores', not under a cap, and not tied to another format
     by an addition."""
     tied, unscaled, caps, formats = tied_groups(graph), unscaled_groups(graph), capped(graph), format_groups(graph)
@@ -67,30 +65,32 @@ def _free_groups(graph: Graph) -> list[list[str]]:
     return [names for names in members.values() if len({formats[n] for n in names}) == 1 and not any(n in caps for n in names)]
 
 
-class _Search:
-    """The float network's tensors on the images, and what comes of changing one."""
+class AnswerSearch:
+    """The float network's tensors on some images, and what comes of rounding one of them."""
 
-    def __init__(self, graph: Graph, batches: list[torch.Tensor], act_bits: int) -> None:
+    def __init__(self, graph: Graph, pixels: NDArray[np.uint8]) -> None:
+        """`graph`: lowered. `pixels`: uint8 (N, C, H, W), of which up to IMAGE_LIMIT are taken."""
+        chosen = np.linspace(0, len(pixels) - 1, min(IMAGE_LIMIT, len(pixels))).round().astype(np.int64)
+        batches = [torch.from_numpy(pixels[chosen[i : i + BATCH]].astype(np.float32)) for i in range(0, len(chosen), BATCH)]
         self._graph = graph
-        self._bits = act_bits
         self._parameters = {n.name: node_parameters(n) for n in graph.nodes}
         self._values = [FloatModel(graph).trace(x) for x in batches]
         self._expected = torch.log_softmax(torch.cat([v[graph.output].flatten(1) for v in self._values]).to(torch.float64), 1)
 
-    def best_step(self, names: list[str]) -> float:
-        """The step for the tensors `names`, which share a format; 0.0 where they are all zero."""
-        made = [n for n in names if isinstance(self._graph[n].op, Conv | Add)]
+    def best_step(self, names: list[str], bits: int) -> float:
+        """The step for the tensors `names`, which share a format of `bits` bits; 0.0 where they are all zero."""
+        made = self.made(names)
         low = min(float(v[n].min()) for v in self._values for n in made)
         high = max(float(v[n].max()) for v in self._values for n in made)
         signed = low < 0.0
-        limits = (-(2.0 ** (self._bits - 1)) if signed else 0.0, 2.0 ** (self._bits - signed) - 1)
+        limits = (-(2.0 ** (bits - 1)) if signed else 0.0, 2.0 ** (bits - signed) - 1)
         widest = max(high / limits[1], low / limits[0] if signed else 0.0)
         if widest <= 0.0:
             return 0.0
         best, found, since = float("inf"), widest, 0
         for i in range(STEPS * OCTAVES):
             step = widest * 2.0 ** (-i / STEPS)
-            error = self._divergence(made, step, limits)
+            error = self.divergence(made, step, limits)
             if error * SLACK < best:
                 best, found, since = error, step, 0
             else:
@@ -99,7 +99,11 @@ class _Search:
                     break
         return found
 
-    def _divergence(self, made: list[str], step: float, limits: tuple[float, float]) -> float:
+    def made(self, names: list[str]) -> list[str]:
+        """Those of the tensors `names` that are computed, not passed on."""
+        return [n for n in names if isinstance(self._graph[n].op, Conv | Add)]
+
+    def divergence(self, made: list[str], step: float, limits: tuple[float, float]) -> float:
         """Mean divergence of the answers, in nats, with only the tensors `made` rounded."""
         answers = []
         with torch.inference_mode():

@@ -21,15 +21,22 @@ CLIPPING_CANDIDATES = 4
 
 
 def choose_formats(
-    graph: Graph, stats: dict[str, TensorStats], act_bits: int, *, clip: bool = True, fracs: dict[str, int] | None = None
+    graph: Graph,
+    stats: dict[str, TensorStats],
+    act_bits: int,
+    *,
+    clip: bool = True,
+    fracs: dict[str, int] | None = None,
+    own_bits: dict[str, int] | None = None,
 ) -> dict[str, TensorFormat]:
     """The format of every node but global sums, by name.
 
     Unsigned where all producers of a group rectify (or add rectified values), signed otherwise. The scale has the least squared error over
     the tensors that arithmetic reads: what a pool drops does not count. If not `clip`, it is the finest that clips nothing; where `fracs` names it, it is
-    given.
+    given for `act_bits`. `own_bits`: other bits than `act_bits`, by node name: the same range in finer or coarser steps, for all that share its format.
     """
     groups = format_groups(graph)
+    own = {groups[name]: bits for name, bits in (own_bits or {}).items()}
     members: dict[str, list[str]] = {}
     for n in graph.nodes:
         if not isinstance(n.op, GlobalAveragePool):
@@ -41,13 +48,15 @@ def choose_formats(
         else:
             signed = _group_sign(graph, names, formats)
             caps = {name: cap for name, cap in capped(graph).items() if name in names}
-            if caps:
+            if caps and leader not in own:
                 formats.update(dict.fromkeys(names, _capped_format(caps, act_bits)))
                 continue
             read = [name for name in names if _is_read(graph, name)]
             fmt = best_format(tuple(stats[name] for name in read), act_bits, signed, CLIPPING_CANDIDATES if clip else 1)
             if fracs and leader in fracs:
                 fmt = replace(fmt, frac=max(-FRAC_LIMIT, min(FRAC_LIMIT, fracs[leader])))
+            if leader in own:
+                fmt = replace(fmt, bits=own[leader], frac=fmt.frac + own[leader] - fmt.bits)
         formats.update(dict.fromkeys(names, fmt))
     return formats
 

@@ -9,20 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fpga_squeeze.errors import CheckFailedError, InputError
 from fpga_squeeze.ir import Conv, Graph
+from fpga_squeeze.quantize.activations import ACT_WIDTHS, ActivationSensitivity, measure_activations
 from fpga_squeeze.quantize.allocate import allocate
 from fpga_squeeze.quantize.calibrate import Calibration
 from fpga_squeeze.quantize.drop import Drop, DropMeter
 from fpga_squeeze.quantize.methods import FAST, Methods
-from fpga_squeeze.quantize.ptq import QuantOptions, layer_weight_bits, quantize
+from fpga_squeeze.quantize.ptq import QuantOptions, layer_weight_bits, own_act_bits, quantize
 from fpga_squeeze.quantize.qgraph import QuantGraph
 from fpga_squeeze.quantize.sensitivity import WIDTHS, Progress, Sensitivity, measure, widths_of
 from fpga_squeeze.quantize.weights import pruned_weights
 
+BUFFERS = "line buffers"
 DROP_STEPS = 7
 """Sizes tried for --max-drop: the last two differ by about two percent."""
 
@@ -31,7 +35,7 @@ DROP_STEPS = 7
 class WidthOptions:
     """What may be chosen: layers named in `fixed` have those bits (2 to 16), every other one WIDTHS[0] to `widest` bits.
 
-    `shared`: layers of few bits get a codebook, bits being those of an index. `methods`: how to round.
+    `shared`: layers of few bits get a codebook, bits being those of an index. `methods`: how to round. `layer_act_bits`: given.
     """
 
     act_bits: int = 8
@@ -39,6 +43,7 @@ class WidthOptions:
     fixed: tuple[tuple[str, int], ...] = ()
     shared: bool = False
     methods: Methods = field(default=FAST)
+    layer_act_bits: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not WIDTHS[0] <= self.widest <= WIDTHS[-1]:
@@ -59,12 +64,29 @@ class LayerWidth:
 
 
 @dataclass(frozen=True)
+class ActivationWidth:
+    """The bits of one format: `tensor` is its first layer, `values` what line buffers hold of it, `divergence` (nats) what it alone causes."""
+
+    tensor: str
+    values: int
+    bits: int
+    divergence: float
+
+
+@dataclass(frozen=True)
 class Widths:
-    """The widths of all layers, in the network's order, for `limit_bytes` of weights. `drop`: what is expected to be lost, where it was measured."""
+    """The widths of all layers, in the network's order, for `limit_bytes` of weights. `drop`: what is expected to be lost, where it was measured.
+    `activations`: where their bits were chosen too, and the limit is for line buffers as well."""
 
     limit_bytes: int
     layers: tuple[LayerWidth, ...]
     drop: Drop | None = None
+    activations: tuple[ActivationWidth, ...] = ()
+
+    @property
+    def layer_act_bits(self) -> tuple[tuple[str, int], ...]:
+        """(layer, activation bits) of every format whose bits were chosen."""
+        return tuple((row.tensor, row.bits) for row in self.activations)
 
     @property
     def layer_bits(self) -> tuple[tuple[str, int], ...]:
@@ -88,12 +110,13 @@ class Widths:
 
     def to_json(self) -> dict[str, object]:
         """{"limit_bytes", "expected_drop", "agreement", "weight_bytes", "average_bits",
-        "layers": [{"name", "weights", "bits", "divergence", "given", "codebook"}]}."""
+        "layers": [{"name", "weights", "bits", "divergence", "given", "codebook"}],
+        "activations": [{"tensor", "values", "bits", "divergence"}]}."""
         return {
             "limit_bytes": self.limit_bytes, "expected_drop": None if self.drop is None else round(self.drop.top1, 3),
             "agreement": None if self.drop is None else round(self.drop.agreement, 2),
             "weight_bytes": -(-self.weight_bits // 8), "average_bits": round(self.average_bits, 4),
-            "layers": [vars(row) for row in self.layers],
+            "layers": [vars(row) for row in self.layers], "activations": [vars(row) for row in self.activations],
         }  # fmt: skip
 
 
@@ -105,9 +128,11 @@ class WidthSearch:
     calibration: Calibration
     options: WidthOptions
     sensitivity: Sensitivity
+    activations: ActivationSensitivity | None = None
 
     def choose(self, limit_bytes: int, overhead: Mapping[str, float] | None = None) -> Widths:
-        """The best widths within `limit_bytes`. `overhead`: by layer, how many times `layer_bits` its memory takes, where that is known.
+        """The best widths within `limit_bytes`. `overhead`: by layer, how many times `layer_bits` its memory takes, where that is known; by BUFFERS, the same
+        of line buffers. With `activations` the limit is for line buffers as well, and the bits of their tensors are chosen too.
 
         Raises CheckFailedError with the least possible size when none fits.
         """
@@ -125,14 +150,32 @@ class WidthSearch:
                 elif bits <= self.options.widest:
                     costs[i, j] = known.get((name, bits), np.inf)
                 sizes[i, j] = ceil(self.layer_bits(name, bits) * (overhead or {}).get(name, 1.0))
+        acts = self.activations
+        if acts is not None:
+            held = (overhead or {}).get(BUFFERS, 1.0)
+            own = [[ceil(v * bits * held) for bits in ACT_WIDTHS] for v in acts.values]
+            both = max(len(widths), len(ACT_WIDTHS))
+            costs, sizes = _stacked(costs, acts.costs, both, np.inf), _stacked(sizes, np.array(own, dtype=np.int64), both, 0)
         chosen = allocate(costs, sizes, 8 * limit_bytes)
         if chosen is None:
-            raise _too_few(int(np.where(np.isfinite(costs), sizes, np.iinfo(np.int64).max).min(axis=1).sum()), self.options, limit_bytes)
+            least = int(np.where(np.isfinite(costs), sizes, np.iinfo(np.int64).max).min(axis=1).sum())
+            raise _too_few(least, self.options, limit_bytes, whole=acts is not None)
         rows = []
-        for name, c in zip(trained, chosen, strict=True):
+        for name, c in zip(trained, chosen, strict=False):
             codebook = name not in fixed and widths_of(widths[c], self.options.shared)[1] > 0
             rows.append(LayerWidth(name, trained[name], widths[c], known.get((name, widths[c])), name in fixed, codebook))
-        return Widths(limit_bytes, tuple(rows))
+        found = []
+        if acts is not None:
+            for tensor, values, row, c in zip(acts.tensors, acts.values, acts.costs, chosen[len(trained) :], strict=True):
+                found.append(ActivationWidth(tensor, values, ACT_WIDTHS[c], float(row[c])))
+        return Widths(limit_bytes, tuple(rows), activations=tuple(found))
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Bits of the narrowest and of the widest weights that may be chosen."""
+        fixed, names = dict(self.options.fixed), weight_counts(self.graph)
+        low, high = (sum(self.layer_bits(name, fixed.get(name, bits)) for name in names) for bits in (WIDTHS[0], self.options.widest))
+        return low, high
 
     def layer_bits(self, name: str, bits: int) -> int:
         """What a layer's weights take at `bits` bits each: where codebooks may be stored, no more than a bitmap of the zeros that stay and the others."""
@@ -145,7 +188,10 @@ class WidthSearch:
     def quantize(self, widths: Widths) -> QuantGraph:
         """The network at these widths."""
         o = self.options
-        options = QuantOptions(act_bits=o.act_bits, layer_bits=widths.layer_bits, methods=o.methods, layer_codebooks=widths.layer_codebooks)
+        act_bits = widths.layer_act_bits or o.layer_act_bits
+        options = QuantOptions(
+            act_bits=o.act_bits, layer_bits=widths.layer_bits, methods=o.methods, layer_codebooks=widths.layer_codebooks, layer_act_bits=act_bits
+        )
         return quantize(self.graph, self.calibration, options)
 
     def expected_drop(self, widths: Widths) -> Drop:
@@ -165,10 +211,7 @@ class WidthSearch:
 
         Raises CheckFailedError when the widest weights lose more.
         """
-        fixed = dict(self.options.fixed)
-        low, high = (
-            sum(self.layer_bits(name, fixed.get(name, bits)) for name in weight_counts(self.graph)) / 8 + 1 for bits in (WIDTHS[0], self.options.widest)
-        )
+        low, high = (bits / 8 + 1 for bits in self.sizes)
         best: Widths | None = None
         for step in range(DROP_STEPS):
             limit = int(high) if best is None else int((low * high) ** 0.5)
@@ -189,15 +232,25 @@ class WidthSearch:
         return best
 
 
-def search_widths(graph: Graph, calibration: Calibration, options: WidthOptions, progress: Progress | None = None) -> WidthSearch:
+def _stacked(above: NDArray[Any], below: NDArray[Any], columns: int, empty: float) -> NDArray[Any]:
+    """Two tables, one above the other, filled up to `columns` with `empty`."""
+    parts = [np.pad(part, ((0, 0), (0, columns - part.shape[1])), constant_values=empty) for part in (above, below)]
+    return np.concatenate(parts)
+
+
+def search_widths(
+    graph: Graph, calibration: Calibration, options: WidthOptions, progress: Progress | None = None, *, activations: bool = False
+) -> WidthSearch:  # fmt: skip
     """Measure the network. Minutes for SqueezeNet.
 
     Args:
-        graph: lowered, the one calibrated. `progress`: called with (done, total) layers measured.
+        graph: lowered, the one calibrated. `progress`: called with (done, total) layers measured. `activations`: measure them too.
     Raises:
         InputError: as `quantize`; an unknown layer in `options.fixed`.
     """
-    return WidthSearch(graph, calibration, options, measure(graph, calibration, options.act_bits, progress, methods=options.methods, shared=options.shared))
+    acts = measure_activations(calibration, options.act_bits) if activations else None
+    found = measure(graph, calibration, options.act_bits, progress, methods=options.methods, shared=options.shared)
+    return WidthSearch(graph, calibration, options, found, acts)
 
 
 def weight_counts(graph: Graph) -> dict[str, int]:
@@ -213,13 +266,19 @@ def check_feasible(counts: Mapping[str, int], options: WidthOptions, limit_bytes
         raise _too_few(sum(count * fixed.get(name, WIDTHS[0]) for name, count in counts.items()), options, limit_bytes)
 
 
-def _too_few(least_bits: int, options: WidthOptions, limit_bytes: int) -> CheckFailedError:
+def _too_few(least_bits: int, options: WidthOptions, limit_bytes: int, *, whole: bool = False) -> CheckFailedError:
     given = f" and the {len(options.fixed)} of --layer-bits as given" if options.fixed else ""
+    if whole:
+        return CheckFailedError(
+            f"--budget: {limit_bytes:,} bytes are left for weights and buffers, they take at least {-(-least_bits // 8):,} "
+            f"(weights of {WIDTHS[0]} bits{given}, activations of {ACT_WIDTHS[0]})"
+        )
     return CheckFailedError(
         f"--weight-budget: {limit_bytes:,} bytes are too few, the weights take at least {-(-least_bits // 8):,} (layers at {WIDTHS[0]} bits{given})"
     )
 
 
 def check_names(graph: Graph, options: WidthOptions) -> None:
-    """Raise InputError for a layer in `options.fixed` that is none, with the closest that are."""
+    """Raise InputError for a layer in `options.fixed` or `options.layer_act_bits` that is none, with the closest that are."""
     layer_weight_bits(graph, QuantOptions(layer_bits=options.fixed))
+    own_act_bits(graph, QuantOptions(layer_act_bits=options.layer_act_bits))

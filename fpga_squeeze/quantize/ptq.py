@@ -11,6 +11,7 @@ import numpy as np
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import Int64, TensorFormat, accumulator_range, signed_bits
 from fpga_squeeze.ir import F64, Add, Concat, Conv, GlobalAveragePool, Graph, Input, MaxPool, Node
+from fpga_squeeze.quantize.answer_ranges import free_groups
 from fpga_squeeze.quantize.calibrate import Calibration
 from fpga_squeeze.quantize.codebook import INDEX_BITS, learn_codebook
 from fpga_squeeze.quantize.formats import choose_formats
@@ -31,7 +32,7 @@ class QuantOptions:
     """Widths: weights 2 to 16 bits, activations 4 to 16; `layer_bits` overrides the weight bits of single convolutions by name. `methods`: how to round.
 
     `codebook_bits`: each convolution's weights are at most 2**codebook_bits integers of its weight bits (1 to 6; 0: any); `layer_codebooks` overrides it
-    by name.
+    by name. `layer_act_bits`: activation bits of single layers' results, and of all that share their format.
     """
 
     weight_bits: int = 8
@@ -40,12 +41,14 @@ class QuantOptions:
     methods: Methods = FAST
     codebook_bits: int = 0
     layer_codebooks: tuple[tuple[str, int], ...] = ()
+    layer_act_bits: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         for label, bits, (low, high) in (
             ("weight bits", self.weight_bits, WEIGHT_BITS),
             ("activation bits", self.act_bits, ACT_BITS),
             *((f"weight bits of layer {name}", bits, WEIGHT_BITS) for name, bits in self.layer_bits),
+            *((f"activation bits of layer {name}", bits, ACT_BITS) for name, bits in self.layer_act_bits),
         ):
             if not low <= bits <= high:
                 raise InputError(f"{label}: {low} to {high} was expected, got {bits}")
@@ -73,7 +76,7 @@ def quantize(graph: Graph, calibration: Calibration, options: QuantOptions, obse
     bits, codebooks = layer_weight_bits(graph, options), layer_codebook_bits(graph, options)
     methods = options.methods
     chosen = calibration.fracs if options.act_bits == calibration.act_bits else {}
-    formats = choose_formats(graph, calibration.stats, options.act_bits, clip=methods.error_ranges, fracs=chosen)
+    formats = choose_formats(graph, calibration.stats, options.act_bits, clip=methods.error_ranges, fracs=chosen, own_bits=own_act_bits(graph, options))
     propagation = Propagation(graph, calibration.pixels)
     nodes: list[QNode] = []
     for node in graph.nodes:
@@ -107,6 +110,19 @@ def layer_codebook_bits(graph: Graph, options: QuantOptions) -> dict[str, int]:
     found = _by_layer(graph, options.codebook_bits, options.layer_codebooks, "layer codebook")
     widths = layer_weight_bits(graph, options)
     return {name: bits if bits < widths[name] else 0 for name, bits in found.items()}
+
+
+def own_act_bits(graph: Graph, options: QuantOptions) -> dict[str, int]:
+    """`layer_act_bits` by name. Raises InputError for a name that makes no activations of its own, or whose format has an upper limit."""
+    free = {name for names in free_groups(graph) for name in names}
+    for name, _ in options.layer_act_bits:
+        if name not in free:
+            close = difflib.get_close_matches(name, sorted(free), n=3, cutoff=0.4) or sorted(free)[:3]
+            raise InputError(
+                f"layer act bits: {name!r} is no layer whose result may have bits of its own (the image, the class scores, layers with an upper limit and "
+                f"those tied by an addition keep theirs); did you mean {', '.join(close)}?"
+            )
+    return dict(options.layer_act_bits)
 
 
 def _by_layer(graph: Graph, common: int, own: tuple[tuple[str, int], ...], what: str) -> dict[str, int]:
