@@ -12,6 +12,7 @@ from fpga_squeeze.hardware.fabric import NAMES
 from fpga_squeeze.report.html import read_reports
 from fpga_squeeze.report.html_layers import shown_layers
 from fpga_squeeze.report.html_text import KINDS, count, percent, rate, size
+from fpga_squeeze.report.machine import act_bits, index_bits
 
 NOT_MEASURED, NOT_RUN = "not measured", "not run"
 
@@ -54,8 +55,8 @@ def compare(first: Path, second: Path) -> Comparison:
 def summary(out: Path) -> dict[str, Any]:
     """The figures of one export; what was not run is null.
 
-    {"out", "model", "arch", "input", "weight_bits", "act_bits", "calibration_images", "device", "clock_mhz", "bytes", "budget_bytes", "by_kind", "fits", "fps",
-    "measured_fps", "interval_cycles", "latency_ms", "multipliers", "mac_efficiency", "resources", "synthesis", "accuracy", "lowest_sqnr", "verified"}.
+    {"out", "model", "arch", "input", "weight_bits", "act_bits", "index_bits", "calibration_images", "device", "clock_mhz", "bytes", "budget_bytes", "by_kind",
+    "fits", "fps", "measured_fps", "interval_cycles", "latency_ms", "multipliers", "mac_efficiency", "resources", "synthesis", "accuracy", "lowest_sqnr", "verified"}.
     """
     manifest = writer.read_manifest(out)
     if manifest is None:
@@ -68,7 +69,8 @@ def summary(out: Path) -> dict[str, Any]:
     lowest = min(layers, key=lambda row: row["sqnr_db"]) if layers else None
     return {
         "out": out.name, "model": options.get("model"), "arch": config.get("arch"), "input": machine["links"][0]["shape"],
-        "weight_bits": sorted({e["weight_bits"] for s in machine["stages"] for e in s["engines"]}), "act_bits": config.get("act_bits"),
+        "weight_bits": sorted({e["weight_bits"] for s in machine["stages"] for e in s["engines"]}), "act_bits": act_bits(machine),
+        "index_bits": index_bits(machine),
         "calibration_images": options.get("calibration_images"), "device": (reports["resources"]["device"] or {}).get("name"),
         "clock_mhz": machine["clock_mhz"], "bytes": memory["total_bytes"], "budget_bytes": memory["budget_bytes"], "by_kind": memory["by_kind"],
         "fits": memory["fits"], "fps": speed["fps"], "measured_fps": (speed["measured"] or {}).get("fps"), "interval_cycles": speed["interval_cycles"],
@@ -99,7 +101,8 @@ def _rows(a: dict[str, Any], b: dict[str, Any]) -> tuple[Row, ...]:
         _words("Network", "model", a["model"], b["model"]), _words("Network", "architecture", a["arch"], b["arch"]),
         _words("Network", "input", " × ".join(map(str, a["input"])), " × ".join(map(str, b["input"]))),
         _words("Network", "weights", _bits(a["weight_bits"]), _bits(b["weight_bits"])),
-        _words("Network", "activations", _bits([a["act_bits"]]), _bits([b["act_bits"]])),
+        *([_words("Network", "codebook indices", _bits(a["index_bits"]), _bits(b["index_bits"]))] if a["index_bits"] or b["index_bits"] else []),
+        _words("Network", "activations", _bits(a["act_bits"]), _bits(b["act_bits"])),
         _number("Size", "memory on chip", a["bytes"], b["bytes"], size, lower=True),
         *(_number("Size", KINDS[kind], a["by_kind"][kind], b["by_kind"][kind], size, lower=True) for kind in KINDS),
         _words("Speed", "device", a["device"] or "none named", b["device"] or "none named"),
@@ -154,7 +157,7 @@ def _compared(cell: dict[str, int] | None) -> str:
 
 
 def _bits(widths: list[Any]) -> str:
-    return "/".join(str(w) for w in widths) + " bit"
+    return "/".join(str(w) for w in widths) + " bit" if widths else "none"
 
 
 def _words(group: str, label: str, a: Any, b: Any) -> Row:

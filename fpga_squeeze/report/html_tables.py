@@ -8,6 +8,7 @@ from typing import Any
 
 from fpga_squeeze.hardware.fabric import NAMES
 from fpga_squeeze.report.html_text import KINDS, count, percent, size
+from fpga_squeeze.report.machine import act_bits, index_bits
 
 VARIABLES = {"weights": "weights", "bias": "bias", "line_buffers": "buffers", "fifos": "fifos"}
 
@@ -113,14 +114,17 @@ def sample_cards(body: dict[str, Any]) -> Samples:
     return Samples(note, tuple(images))
 
 
+def _several(bits: list[int]) -> str:
+    return "/".join(str(b) for b in bits)
+
+
 def configuration(options: Mapping[str, Any], reports: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     """(label, value) of what was exported."""
     config: Mapping[str, Any] = options.get("config", {})
     device = reports["resources"]["device"]
-    bits = f"{config.get('weight_bits', '?')} bit weights, {config.get('act_bits', '?')} bit activations"
     widths = sorted({e["weight_bits"] for s in reports["machine"]["stages"] for e in s["engines"]})
-    if len(widths) > 1:
-        bits = f"{'/'.join(str(w) for w in widths)} bit weights, {config.get('act_bits', '?')} bit activations"
+    indices = index_bits(reports["machine"])
+    bits = f"{_several(widths)} bit weights{f' ({_several(indices)} bit indices)' if indices else ''}, {_several(act_bits(reports['machine']))} bit activations"
     calibrated = "random pixels" if reports["histograms"]["random"] else f"{count(options.get('calibration_images'))} images"
     rows = [
         ("Network", str(config.get("arch", "?"))), ("Classes", count(options.get("classes"))), ("Numbers", bits),

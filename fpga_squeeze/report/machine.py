@@ -10,6 +10,16 @@ from fpga_squeeze.hardware.fifo import internal_fifos
 from fpga_squeeze.hardware.plan import Engine, FoldPlan, Link, Stage
 
 
+def act_bits(machine: dict[str, Any]) -> list[int]:
+    """Bits of the activations of a machine.json, ascending: of all that engines make, the class scores included."""
+    return sorted({e["out_format"]["bits"] for s in machine["stages"] for e in s["engines"]})
+
+
+def index_bits(machine: dict[str, Any]) -> list[int]:
+    """Bits of the codebook indices that its engines store, ascending; empty without a codebook."""
+    return sorted({e["stored_value_bits"] for s in machine["stages"] for e in s["engines"] if "codebook" in e.get("weight_coding", "")})
+
+
 def machine_json(plan: FoldPlan) -> dict[str, Any]:
     """{"clock_mhz", "interval_cycles", "stages": [...], "links": [...]}.
 
