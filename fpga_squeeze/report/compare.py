@@ -56,7 +56,8 @@ def summary(out: Path) -> dict[str, Any]:
     """The figures of one export; what was not run is null.
 
     {"out", "model", "arch", "input", "weight_bits", "act_bits", "index_bits", "calibration_images", "device", "clock_mhz", "bytes", "budget_bytes", "by_kind",
-    "fits", "fps", "measured_fps", "interval_cycles", "latency_ms", "multipliers", "mac_efficiency", "resources", "synthesis", "accuracy", "lowest_sqnr", "verified"}.
+    "fits", "fps", "measured_fps", "interval_cycles",
+    "latency_ms", "multipliers", "mac_efficiency", "resources", "synthesis", "accuracy", "lowest_sqnr", "verified"}.
     """
     manifest = writer.read_manifest(out)
     if manifest is None:

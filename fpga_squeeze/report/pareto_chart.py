@@ -17,7 +17,7 @@ def pareto_svg(points: Sequence[tuple[str, int, float, float | None]], *, measur
     ends = [v for _, _, lost, margin in points for v in (lost - (margin or 0.0), lost + (margin or 0.0))]
     step_x, step_y = _step(max(kilobytes) - min(kilobytes) * 0.5), _step(max(max(ends), 1.0) - min(min(ends), 0.0))
     low_x, high_x = floor(min(kilobytes) * 0.9 / step_x) * step_x, ceil(max(kilobytes) * 1.02 / step_x) * step_x
-    low_y, high_y = floor(min(min(ends), 0.0) / step_y) * step_y, ceil(max(max(ends), 1.0) / step_y) * step_y
+    low_y, high_y = (floor(min(min(ends), 0.0) / step_y) - 1) * step_y, ceil(max(max(ends), 1.0) / step_y) * step_y
 
     def x(value: float) -> str:
         return f"{LEFT + (value - low_x) / (high_x - low_x) * (WIDTH - LEFT - RIGHT):.1f}"
@@ -45,11 +45,13 @@ def pareto_svg(points: Sequence[tuple[str, int, float, float | None]], *, measur
     ]
     ordered = sorted(zip(kilobytes, points, strict=True), key=lambda p: p[0])
     lines += [f'<path d="M{"L".join(f"{x(kb)} {y(p[2])}" for kb, p in ordered)}" fill="none" stroke="{BAND}" stroke-width="2"/>']
-    for kb, (name, _, lost, margin) in ordered:
+    for i, (kb, (name, _, lost, margin)) in enumerate(ordered):
         if margin is not None:
             lines += [f'<path d="M{x(kb)} {y(lost - margin)}V{y(lost + margin)}" stroke="{BAND}" stroke-width="4" stroke-linecap="round"/>']
         lines += [f'<circle cx="{x(kb)}" cy="{y(lost)}" r="5" fill="{MARK}"/>']
-        lines += [f'<text x="{float(x(kb)) + 8:.1f}" y="{float(y(lost)) - 8:.1f}">{escape(name)}</text>']
+        # Above and below in turn, so that neighbours do not run into each other; beside an interval, not on it.
+        at, anchor = (float(x(kb)), "middle") if margin is None else (float(x(kb)) + 8, "start")
+        lines += [f'<text x="{at:.1f}" y="{float(y(lost)) + (22 if i % 2 else -12):.1f}" text-anchor="{anchor}">{escape(name)}</text>']
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
