@@ -13,7 +13,7 @@ from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.hardware.devices import load_devices
 from fpga_squeeze.hardware.fabric import NAMES
 from fpga_squeeze.pipeline import ExportResult
-from fpga_squeeze.quantize.mixed import Widths
+from fpga_squeeze.quantize.mixed import LayerWidth, Widths
 from fpga_squeeze.report.whatif import WhatIf
 from fpga_squeeze.synth.show import summary as synthesis_line
 from fpga_squeeze.terminal import bytes_text, console, table
@@ -82,11 +82,16 @@ def export_text(result: ExportResult) -> None:
     out.print(f"Next: fpga-squeeze verify {result.out}")
 
 
+def _how(row: LayerWidth) -> str:
+    words = ("given" if row.given else "", "codebook" if row.codebook else "", "zeros left out" if row.pruned else "")
+    return ", ".join(word for word in words if word)
+
+
 def widths_table(widths: Widths) -> None:
     """The width chosen for every layer, what it takes and what it does to the answer."""
     out = console()
     rows = [
-        (row.name, row.bits, "given" if row.given else "codebook" if row.codebook else "", f"{row.weights:,}", f"{-(-row.weights * row.bits // 8):,}",
+        (row.name, row.bits, _how(row), f"{row.weights:,}", f"{-(-row.stored_bits // 8):,}",
          "" if row.divergence is None else f"{row.divergence:.2g}")
         for row in widths.layers
     ]  # fmt: skip

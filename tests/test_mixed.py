@@ -16,6 +16,7 @@ from quant_graphs import fire_network
 from fpga_squeeze import pipeline, planning
 from fpga_squeeze.config import ExportConfig, load_config
 from fpga_squeeze.errors import CheckFailedError, InputError
+from fpga_squeeze.ir import Conv
 from fpga_squeeze.quantize.calibrate import Calibration, calibrate
 from fpga_squeeze.quantize.mixed import WidthOptions, WidthSearch, search_widths, weight_counts
 from fpga_squeeze.quantize.qgraph import QConv
@@ -213,3 +214,24 @@ def test_activation_bits_of_a_layer_hold_for_its_format(tmp_path: Path, run_cli:
     assert wrong.code == 2 and "layer act bits: 'conv10'" in wrong.err and not (tmp_path / "no").exists()
     wrong = run_cli("export", MODEL, "--calibration", IMAGES, "-o", tmp_path / "no", "--layer-act-bits", "conv1=3")
     assert wrong.code == 2 and "--layer-act-bits conv1" in wrong.err
+
+
+def test_zeros_of_a_pruned_network_take_a_bit() -> None:
+    graph = fire_network()
+    rng = np.random.default_rng(0)
+    nodes = []
+    for n in graph.nodes:
+        op = n.op
+        if isinstance(op, Conv) and n.name == "conv10":
+            op = replace(op, weight=np.where(rng.random(op.weight.shape) < 0.7, 0.0, op.weight))
+        nodes.append(replace(n, op=op))
+    pruned = replace(graph, nodes=tuple(nodes))
+    found = search_widths(pruned, calibrate(pruned, PIXELS), WidthOptions(shared=True))
+    weight = found.graph["conv10"].op.weight  # type: ignore[union-attr]
+    assert found.layer_bits("conv10", 5) == weight.size + 5 * np.count_nonzero(weight) and found.layer_bits("conv10", 1) == weight.size
+    limit = found.sizes[1] // 8 - 20
+    rows = {row.name: row for row in found.choose(limit).layers}
+    assert rows["conv10"].pruned and not rows["conv1"].pruned
+    assert sum(row.stored_bits for row in rows.values()) <= 8 * limit
+    dense = replace(found, options=replace(found.options, shared=False))
+    assert dense.layer_bits("conv10", 5) == 5 * weight.size

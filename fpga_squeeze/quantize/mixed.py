@@ -53,14 +53,21 @@ class WidthOptions:
 @dataclass(frozen=True)
 class LayerWidth:
     """The width of one layer: `weights` as they are trained, `bits` each in their memory, and the divergence (nats) measured for it alone; None for a
-    layer whose width was given and was not measured. `codebook`: the bits are an index of one of 2**bits integers of 8 bits."""
+    layer whose width was given and was not measured. `codebook`: the bits are an index of one of 2**bits integers of 8 bits. `stored_bits`: of all its
+    weights, where zeros take a bit; `pruned`: they do."""
 
     name: str
     weights: int
     bits: int
     divergence: float | None
     given: bool
-    codebook: bool = False
+    codebook: bool
+    stored_bits: int
+
+    @property
+    def pruned(self) -> bool:
+        """Its zeros are marked in a bitmap and left out."""
+        return self.stored_bits < self.weights * self.bits
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class Widths:
     @property
     def weight_bits(self) -> int:
         """Bits of all weights, without any padding of a fold."""
-        return sum(row.weights * row.bits for row in self.layers)
+        return sum(row.stored_bits for row in self.layers)
 
     @property
     def average_bits(self) -> float:
@@ -110,7 +117,7 @@ class Widths:
 
     def to_json(self) -> dict[str, object]:
         """{"limit_bytes", "expected_drop", "agreement", "weight_bytes", "average_bits",
-        "layers": [{"name", "weights", "bits", "divergence", "given", "codebook"}],
+        "layers": [{"name", "weights", "bits", "divergence", "given", "codebook", "stored_bits"}],
         "activations": [{"tensor", "values", "bits", "divergence"}]}."""
         return {
             "limit_bytes": self.limit_bytes, "expected_drop": None if self.drop is None else round(self.drop.top1, 3),
@@ -163,7 +170,7 @@ class WidthSearch:
         rows = []
         for name, c in zip(trained, chosen, strict=False):
             codebook = name not in fixed and widths_of(widths[c], self.options.shared)[1] > 0
-            rows.append(LayerWidth(name, trained[name], widths[c], known.get((name, widths[c])), name in fixed, codebook))
+            rows.append(LayerWidth(name, trained[name], widths[c], known.get((name, widths[c])), name in fixed, codebook, self.layer_bits(name, widths[c])))
         found = []
         if acts is not None:
             for tensor, values, row, c in zip(acts.tensors, acts.values, acts.costs, chosen[len(trained) :], strict=True):
