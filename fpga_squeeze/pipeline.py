@@ -22,7 +22,7 @@ from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware import devices, folding
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.plan import FoldPlan
-from fpga_squeeze.ir import Graph, has_caps
+from fpga_squeeze.ir import Conv, Graph, has_caps
 from fpga_squeeze.load.arrays import array_set
 from fpga_squeeze.load.images import ImageSet, list_images, load_files
 from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
@@ -163,6 +163,7 @@ def quantize_model(model: Path, calibration: Calibration | None, config: ExportC
     config = config.resolved()
     loaded = load_model(model, load_options(config))
     graph = passes.lower(loaded.graph, loaded.preprocess)
+    loaded = _with_stand_ins(loaded, graph)
     if loaded.prescribed is None and calibration is None:
         raise InputError("--calibration: a folder of images the network was trained for was expected; give one (100 are plenty), or `random` by name")
     images = _calibration_images(RANDOM if calibration is None else calibration, loaded.preprocess, progress)
@@ -186,6 +187,16 @@ def quantize_model(model: Path, calibration: Calibration | None, config: ExportC
     # The same function with equalized channels: what the fixed-point tensors are compared with.
     graph = calibrated.graph
     return Quantized(loaded, graph, quantize(graph, calibrated, options), images, calibrated.stats)
+
+
+def _with_stand_ins(loaded: LoadedModel, lowered: Graph) -> LoadedModel:
+    """The model with a line for every convolution that it does not have itself (passes/diagonal.py)."""
+    own = {n.name for n in loaded.graph.nodes if isinstance(n.op, Conv)}
+    lines = tuple(
+        f"layer {n.name}: a 1x1 convolution of {n.shape[0]}x{n.shape[0]} weights stands for what the machine has only inside a convolution (docs/formats.md)"
+        for n in lowered.nodes if isinstance(n.op, Conv) and n.name not in own
+    )  # fmt: skip
+    return replace(loaded, assumptions=(*loaded.assumptions, *lines))
 
 
 def _quant_options(config: ExportConfig) -> QuantOptions:

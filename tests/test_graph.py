@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import RunCli
 from graph_nets import NETS, inception_c, random_graph, side_by_side
 from hls_cases import equal_at_every_stage, frames_for, write_export
 from rtl_machines import lively, random_pixels, require, write
@@ -372,3 +373,35 @@ def test_a_branching_network_passes_every_check(tmp_path: Path) -> None:
     assert verification.ok, (verification.faults, [row for row in verification.checks if not row.ok])
     assert {"one.a", "two.a.in", "q.b.in"} <= {row.stage for row in verification.checks if row.implementation == "verilator"}
     assert verification.rtl is not None and at_interval(verification.rtl, design.plan)
+
+
+class _PreActivation(torch.nn.Module):
+    """A residual network of pre-activation blocks whose second block concatenates a rectified branch with one that is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 6, 3, padding=1)
+        self.norm = torch.nn.BatchNorm2d(6)
+        self.inner = torch.nn.Conv2d(6, 6, 3, padding=1)
+        self.left, self.right = torch.nn.Conv2d(6, 4, 1), torch.nn.Conv2d(6, 3, 3, padding=1)
+        self.last = torch.nn.Conv2d(7, 5, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(torch.nn.functional.max_pool2d(x, 2))
+        x = x + self.inner(torch.relu(self.norm(x)))
+        return self.last(torch.cat([torch.relu(self.left(x)), self.right(x)], 1)).mean((2, 3))
+
+
+def test_layers_that_stand_alone_are_machines_too(tmp_path: Path, run_cli: RunCli) -> None:
+    """Batch normalization and ReLU on values that are read otherwise too, a pool of the image, a Concat of both signs: from ONNX to the simulators."""
+    torch.manual_seed(4)
+    model = _PreActivation()
+    model.norm.running_mean, model.norm.running_var = torch.randn(6) * 0.3, torch.rand(6) + 0.5
+    torch.onnx.export(model.eval(), (torch.rand(1, 3, 16, 16),), str(tmp_path / "net.onnx"), dynamo=False, opset_version=17)
+    result = run_cli("export", tmp_path / "net.onnx", "--calibration", "random", "--preprocess", "none", "-o", tmp_path / "o", "--target-fps", "20000")
+    assert result.code == 0, result.err
+    result = run_cli("verify", tmp_path / "o", "--hls", "--rtl", "--onnx", "--json")
+    assert result.code == 0, result.err
+    body = json.loads(result.out)
+    assert body["ok"] and {c["implementation"] for c in body["checks"]} >= {"hls", "verilator", "onnx"}
+    assert abs(body["rtl"]["interval_cycles"] / body["rtl"]["predicted_interval_cycles"] - 1) < 0.02

@@ -14,7 +14,7 @@ from fpga_squeeze.errors import InputError
 from fpga_squeeze.ir import Add, BatchNorm, Concat, Conv, GlobalAveragePool, Graph, GraphBuilder, Identity, Input, MaxPool, Op, Relu
 from fpga_squeeze.load.model import LoadOptions, load_model
 from fpga_squeeze.load.preprocess import Preprocess
-from fpga_squeeze.passes import fold_batchnorm, fold_preprocess, fuse_relu, lower, remove_identity, split_concat
+from fpga_squeeze.passes import even_signs, fold_preprocess, fuse_relu, lower, remove_identity, split_concat
 from fpga_squeeze.simulate.float_model import FloatModel
 from fpga_squeeze.zoo.squeezenet import SqueezeNet
 
@@ -106,8 +106,9 @@ def test_batchnorm_of_the_image_folds_into_what_reads_it(padding: int) -> None:
     assert [n.name for n in lowered.nodes] == ["image", "n2"]
     op = lowered["n2"].op
     assert isinstance(op, Conv) and op.pad_value == ((10.0, 20.0, 30.0) if padding else None)
-    with pytest.raises(InputError, match="n0: BatchNorm of the image can only be folded into convolutions"):
-        fold_batchnorm(chain(norms[0], Relu(), conv(4, 3)))
+    # Read by something else it becomes a convolution of its own, of both steps and with the ReLU.
+    lowered = assert_lowering_keeps_the_function(chain(*norms, Relu(), conv(4, 3)), raw)
+    assert [n.name for n in lowered.nodes] == ["image", "n1", "n3"] and lowered["n1"].op.relu  # type: ignore[union-attr]
 
 
 def test_relu6_keeps_its_limit_through_pool_concat_and_another_relu() -> None:
@@ -122,22 +123,24 @@ def test_relu6_keeps_its_limit_through_pool_concat_and_another_relu() -> None:
     assert lowered["n0"].op.cap == 0.2  # type: ignore[union-attr]
 
 
-def test_relu6_is_refused_where_the_unlimited_value_is_read_too() -> None:
+def test_relu6_of_its_own_where_the_unlimited_value_is_read_too() -> None:
     b = GraphBuilder()
     x = b.add("relu", Relu(), (b.add("conv", conv(4, 3), (b.add("image", Input((3, 8, 8)), ()),)),))
-    graph = b.build(b.add("sum", Add(), (x, b.add("relu6", Relu(6.0), (x,)))))
-    with pytest.raises(InputError, match="relu6: relu is also read without the ReLU"):
-        fuse_relu(graph)
+    graph = b.build(b.add("sum", Add(), (x, b.add("relu6", Relu(0.6), (x,)))))
+    lowered = assert_lowering_keeps_the_function(graph, RGB)
+    op = lowered["relu6"].op
+    assert isinstance(op, Conv) and op.relu and op.cap == 0.6 and lowered["conv"].op.cap is None  # type: ignore[union-attr]
 
 
-def test_batchnorm_elsewhere_is_refused() -> None:
-    norm = BatchNorm(np.ones(4), np.zeros(4))
-    with pytest.raises(InputError, match=r"n2: BatchNorm can only be folded .* it follows n1 \(Relu\)"):
-        fold_batchnorm(chain(conv(4, 3), Relu(), norm))
+def test_batchnorm_elsewhere_becomes_a_convolution() -> None:
+    norm = BatchNorm(np.array([0.5, -1.0, 2.0, 0.0]), np.array([1.0, 0.0, -1.0, 3.0]))
+    lowered = assert_lowering_keeps_the_function(chain(conv(4, 3), Relu(), norm, Relu(), norm), RGB)
+    assert [n.name for n in lowered.nodes] == ["image", "n0", "n2", "n4"] and lowered["n2"].op.relu  # type: ignore[union-attr]
     b = GraphBuilder()
     x = b.add("conv", conv(4, 3), (b.add("image", Input((3, 8, 8)), ()),))
-    with pytest.raises(InputError, match=r"norm: .* conv has other readers"):
-        fold_batchnorm(b.build(b.add("sum", Add(), (x, b.add("norm", norm, (x,))))))
+    lowered = assert_lowering_keeps_the_function(b.build(b.add("sum", Add(), (x, b.add("norm", norm, (x,))))), RGB)
+    weight = lowered["norm"].op.weight  # type: ignore[union-attr]
+    assert weight.shape == (4, 4, 1, 1) and np.array_equal(np.diag(weight[:, :, 0, 0]), norm.scale)
 
 
 def test_relu_fuses_through_pool_and_concat() -> None:
@@ -164,18 +167,42 @@ def test_two_relus_in_a_row_are_one() -> None:
 
 
 @pytest.mark.parametrize("through_pool", [False, True])
-def test_relu_is_refused_where_the_plain_value_is_read_too(through_pool: bool) -> None:
+def test_relu_of_its_own_where_the_plain_value_is_read_too(through_pool: bool) -> None:
     b = GraphBuilder()
     x = b.add("conv", conv(4, 3), (b.add("image", Input((3, 8, 8)), ()),))
     y = b.add("pool", MaxPool(1, 1), (x,)) if through_pool else x
     graph = b.build(b.add("sum", Add(), (x, b.add("relu", Relu(), (y,)))))
-    with pytest.raises(InputError, match="relu: conv is also read without the ReLU"):
-        fuse_relu(graph)
+    lowered = assert_lowering_keeps_the_function(graph, RGB)
+    assert not lowered["conv"].op.relu and lowered["relu"].op.relu  # type: ignore[union-attr]
 
 
-def test_relu_on_the_image_or_after_the_mean_is_refused() -> None:
-    with pytest.raises(InputError, match="n0: ReLU after image \\(Input\\)"):
-        fuse_relu(chain(Relu(), conv(2, 3)))
+def test_what_reads_the_image_besides_convolutions_reads_a_copy() -> None:
+    b = GraphBuilder()
+    x = b.add("image", Input((3, 8, 8)), ())
+    y = b.add("cat", Concat(), (b.add("pool", MaxPool(3, 1, (1, 1, 1, 1)), (x,)), x, b.add("conv", conv(2, 3), (x,))))
+    lowered = assert_lowering_keeps_the_function(b.build(b.add("last", conv(4, 8), (y,))), BGR)
+    assert {r.name for r in lowered.consumers("image")} == {"image.values", "conv"}
+    assert_lowering_keeps_the_function(chain(MaxPool(2, 2), conv(4, 3)), RGB)
+
+
+def test_operands_of_a_concat_get_one_sign() -> None:
+    b = GraphBuilder()
+    x = b.add("stem", conv(4, 3), (b.add("image", Input((3, 8, 8)), ()),))
+    x = b.add("relu", Relu(), (x,))
+    plain = b.add("plain", conv(2, 4, seed=2), (x,))
+    both = b.add("cat", Concat(), (b.add("r", Relu(), (b.add("a", conv(3, 4, seed=3), (x,)),)), plain, x))
+    graph = b.build(b.add("last", conv(2, 9, seed=4), (both,)))
+    lowered = assert_lowering_keeps_the_function(graph, RGB)
+    copies = [n for n in lowered.nodes if n.name.startswith("cat.") and isinstance(n.op, Conv)]
+    assert {n.inputs[0] for n in copies} == {"a", "stem"} and not any(n.op.relu for n in copies)  # type: ignore[union-attr]
+    assert lowered["a"].op.relu and not lowered["plain"].op.relu  # type: ignore[union-attr]
+    alike = chain(conv(4, 3), Relu(), conv(2, 4))
+    assert [n.name for n in even_signs(alike).nodes] == [n.name for n in alike.nodes]
+
+
+def test_relu_on_the_image_has_its_own_and_after_the_mean_is_refused() -> None:
+    lowered = assert_lowering_keeps_the_function(chain(Relu(), conv(2, 3)), RGB)
+    assert lowered["n0"].op.relu  # type: ignore[union-attr]
     with pytest.raises(InputError, match="n2: ReLU after n1 \\(GlobalAveragePool\\)"):
         fuse_relu(chain(conv(2, 3), GlobalAveragePool(), Relu()))
 

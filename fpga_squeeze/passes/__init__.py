@@ -5,6 +5,7 @@ from __future__ import annotations
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.ir import Add, Concat, Conv, GlobalAveragePool, Graph, Input, MaxPool, verify
 from fpga_squeeze.load.preprocess import Preprocess
+from fpga_squeeze.passes.diagonal import even_signs, separate_image
 from fpga_squeeze.passes.fold_batchnorm import fold_batchnorm
 from fpga_squeeze.passes.fold_preprocess import fold_preprocess
 from fpga_squeeze.passes.fuse_relu import fuse_relu
@@ -20,7 +21,7 @@ def lower(graph: Graph, preprocess: Preprocess) -> Graph:
     Raises InputError naming the layer for whatever cannot be brought there.
     """
     verify(graph)
-    for a_pass in (remove_identity, fold_batchnorm, fuse_relu, split_concat):
+    for a_pass in (remove_identity, fold_batchnorm, fuse_relu, split_concat, even_signs, separate_image):
         graph = a_pass(graph)
     graph = fold_preprocess(graph, preprocess)
     for n in graph.nodes:
@@ -29,4 +30,4 @@ def lower(graph: Graph, preprocess: Preprocess) -> Graph:
     return graph
 
 
-__all__ = ["fold_batchnorm", "fold_preprocess", "fuse_relu", "lower", "remove_identity", "split_concat"]
+__all__ = ["even_signs", "fold_batchnorm", "fold_preprocess", "fuse_relu", "lower", "remove_identity", "separate_image", "split_concat"]

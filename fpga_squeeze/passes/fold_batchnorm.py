@@ -8,10 +8,12 @@ import numpy as np
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.ir import F64, BatchNorm, Conv, Graph, Node, Op, replace, rewrite
+from fpga_squeeze.passes.diagonal import diagonal
 
 
 def fold_batchnorm(graph: Graph) -> Graph:
-    """Raises InputError for a BatchNorm that neither directly follows a convolution of its own nor stands between the image and convolutions."""
+    """A BatchNorm that neither directly follows a convolution of its own nor stands between the image and convolutions becomes a convolution
+    (passes/diagonal.py)."""
     replacements: dict[str, Op] = {}
     removed: dict[str, str] = {}
     scaled: dict[str, tuple[F64, F64]] = {}
@@ -24,8 +26,10 @@ def fold_batchnorm(graph: Graph) -> Graph:
             scale, offset = scaled.get(n.inputs[0], (np.ones(n.shape[0]), np.zeros(n.shape[0])))
             scaled[n.name] = (scale * n.op.scale, offset * n.op.scale + n.op.offset)
             if any(not isinstance(r.op, Conv | BatchNorm) for r in graph.consumers(n.name)) or graph.output == n.name:
-                raise InputError(f"layer {n.name}: BatchNorm of the image can only be folded into convolutions; something else reads it")
-            removed[n.name] = n.inputs[0]
+                del scaled[n.name]
+                replacements[n.name] = diagonal(n.shape[0], scale * n.op.scale, offset * n.op.scale + n.op.offset)
+            else:
+                removed[n.name] = n.inputs[0]
             continue
         source = n.inputs[0]
         while source in removed:
@@ -33,9 +37,8 @@ def fold_batchnorm(graph: Graph) -> Graph:
         before = replacements.get(source, graph[source].op)
         alone = len(graph.consumers(n.inputs[0])) == 1 and graph.output != n.inputs[0]
         if not isinstance(before, Conv) or before.relu or not alone:
-            kind = type(before).__name__ + (" with ReLU" if isinstance(before, Conv) and before.relu else "")
-            reason = f"it follows {source} ({kind})" if alone else f"{source} has other readers"
-            raise InputError(f"layer {n.name}: BatchNorm can only be folded into a convolution of its own before the ReLU; {reason}")
+            replacements[n.name] = diagonal(n.shape[0], n.op.scale, n.op.offset)
+            continue
         weight = before.weight * n.op.scale[:, None, None, None]
         replacements[source] = replace(before, weight=weight, bias=before.bias * n.op.scale + n.op.offset)
         removed[n.name] = n.inputs[0]
