@@ -87,7 +87,7 @@ def export(
         str | None,
         typer.Option(metavar="MODE", help="How weights in the bitstream are stored, without loss. dense: as they are; codebook: indices of few distinct "
                      "values; sparse: a bitmap and what is not zero; smallest: whichever takes least; auto: the smallest that is worth its decoder. "
-                     "[default: dense; smallest where layers have codebooks]"),
+                     "[default: dense; with codebooks, --weight-budget or --max-drop smallest, on a device without a size auto]"),
     ] = None,
     folding: Annotated[Path | None, typer.Option(metavar="FILE", help="Use this folding.json (edit an export's) instead of the search.")] = None,
     golden_frames: Annotated[int | None, typer.Option(metavar="N", help="Calibration images kept as golden test frames. [default: 2]")] = None,

@@ -138,7 +138,7 @@ class ExportConfig:
         coarse = min((self.weight_bits, *(bits for _, bits in self.layer_bits))) < COARSE_BITS
         quantizer = self.quantizer or ("best" if coarse or self.shares_weights or self.chooses_widths else "fast")
         # A byte budget counts what is stored; on a device the search weighs blocks against the decoders' logic.
-        shared = "auto" if self.device is not None and self.weight_budget is None else "smallest"
+        shared = "auto" if self.device is not None and self.weight_budget in (None, "auto") else "smallest"
         storage = self.weight_storage or (shared if self.shares_weights else "dense")
         # Loaded weights are stored as they are, which a budget would have to pay.
         weights = "rom" if self.chooses_widths and self.shares_weights else self.weights

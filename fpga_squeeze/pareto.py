@@ -24,6 +24,7 @@ from fpga_squeeze.report.budget import memory_budget, parse_size
 from fpga_squeeze.report.pareto_chart import pareto_svg
 from fpga_squeeze.simulate.paired import Paired, compare, float_scores
 
+KIND = "pareto"
 BITS = (8.0, 7.0, 6.0, 5.0, 4.5, 4.0, 3.5, 3.0)
 """Bits a weight on average of the points where no sizes are given."""
 
@@ -70,8 +71,12 @@ class Pareto:
 
     @property
     def front(self) -> tuple[Point, ...]:
-        """The points that no smaller or equal one beats."""
-        return tuple(p for p in self.points if not any(q is not p and q.stored_bytes <= p.stored_bytes and q.lost < p.lost for q in self.points))
+        """The points that no other one beats: as small and as good, and better in either."""
+
+        def beats(q: Point, p: Point) -> bool:
+            return q.stored_bytes <= p.stored_bytes and q.lost <= p.lost and (q.stored_bytes, q.lost) != (p.stored_bytes, p.lost)
+
+        return tuple(p for p in self.points if not any(beats(q, p) for q in self.points))
 
     def to_json(self) -> dict[str, object]:
         """pareto.json."""
@@ -120,23 +125,23 @@ def pareto(
     """
     if config.chooses_widths:
         raise InputError("--weight-budget and --max-drop: `pareto` tries several; give --sizes instead")
-    writer.check_writable(out, force)
+    if config.folding is not None:
+        raise InputError("--config: its folding was made for one size of the weights; leave it out, or give --target-fps or --device in it")
+    writer.check_writable(out, force, KIND)
     test = labelled(images) if images is not None else ()
     device = devices.find_device(config.device) if config.device else None
     # The measurements do not depend on the size.
-    quantized = pipeline.quantize_model(model, calibration, replace(config, weight_budget="10MB"), progress)
+    quantized = pipeline.quantize_model(model, calibration, replace(config, weight_budget="1GB"), progress, measure_only=True)
     search = quantized.search
-    if search is None:
-        raise InputError(f"{model.name}: brings its number formats along, which are taken as they are; there is nothing to choose")
-    total = sum(weight_counts(search.graph).values())
-    names = tuple(sizes) or tuple(f"{round(total * bits / 8000)}kB" for bits in BITS)
+    assert search is not None
+    names = _distinct(sizes or [_size(sum(weight_counts(search.graph).values()) * bits / 8) for bits in BITS])
     loaded = load_files(tuple(path for path, _ in test), quantized.loaded.preprocess) if test else None
     scores = float_scores(quantized.graph, loaded.pixels) if loaded is not None else None
     label = dict(test)
     points: list[Point] = []
     refused: list[tuple[str, str]] = []
     files: dict[str, bytes] = {}
-    for done, name in enumerate(sorted(set(names), key=lambda s: (-parse_size(s, "--sizes"), s))):
+    for done, name in enumerate(names):
         progress("sizes", done, len(names))
         own = replace(config, weight_budget=name)
         try:
@@ -162,8 +167,21 @@ def pareto(
     files["pareto.md"] = result.to_markdown().encode()
     chart = [(p.name, p.stored_bytes, p.lost, p.measured.margin if p.measured else None) for p in points]
     files["pareto.svg"] = pareto_svg(chart, measured=images is not None).encode()
-    writer.write_project(out, files, {"model": model.name}, force)
+    writer.write_project(out, files, {"model": model.name, "kind": KIND}, force)
     return result
+
+
+def _size(count: float) -> str:
+    """A size to name a point by: whole kB, of small networks bytes."""
+    return f"{round(count / 1000)}kB" if count >= 100_000 else f"{round(count)}B"
+
+
+def _distinct(sizes: Sequence[str]) -> tuple[str, ...]:
+    """Largest first; of names for one size the first."""
+    found: dict[int, str] = {}
+    for size in sizes:
+        found.setdefault(parse_size(size, "--sizes"), size)
+    return tuple(found[count] for count in sorted(found, reverse=True))
 
 
 def _point(

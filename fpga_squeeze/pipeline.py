@@ -152,15 +152,18 @@ def export(
     return ExportResult(loaded, qgraph, plan, budget, performance, resources, images, len(files) + 1, out, quantized.widths)
 
 
-def quantize_model(model: Path, calibration: Calibration | None, config: ExportConfig, progress: Progress = no_progress) -> Quantized:
+def quantize_model(
+    model: Path, calibration: Calibration | None, config: ExportConfig, progress: Progress = no_progress, *, measure_only: bool = False
+) -> Quantized:  # fmt: skip
     """load -> check against the file's own network, where it holds one -> passes -> calibrate -> quantize.
 
-    A model that prescribes its formats is quantized as it says; images then serve as test frames only.
+    A model that prescribes its formats is quantized as it says; images then serve as test frames only. `measure_only`, where `config` has a weight budget:
+    nothing is chosen nor quantized, the result is for its `search`.
 
     Raises:
         InputError: bad model, images or options, no calibration images named for a model that needs them, or an import that differs from its source.
     """
-    config = config.resolved()
+    given, config = config, config.resolved()
     loaded = load_model(model, load_options(config))
     graph = passes.lower(loaded.graph, loaded.preprocess)
     loaded = _with_stand_ins(loaded, graph)
@@ -170,7 +173,9 @@ def quantize_model(model: Path, calibration: Calibration | None, config: ExportC
     widths = _width_options(graph, config) if config.chooses_widths and loaded.prescribed is None else None
     if loaded.prescribed is not None:
         qgraph = quantize_prescribed(graph, loaded.prescribed)
-        _check_widths(model, config, qgraph)
+        if measure_only:
+            raise InputError(f"{model.name}: brings its number formats along, which are taken as they are; there is nothing to choose")
+        _check_widths(model, given, qgraph)
         return Quantized(_checked(loaded, images, progress, qgraph), graph, qgraph, images)
     loaded = _checked(loaded, images, progress)
     options = _quant_options(config)
@@ -182,7 +187,8 @@ def quantize_model(model: Path, calibration: Calibration | None, config: ExportC
     )
     if widths is not None:
         search = search_widths(graph, calibrated, widths, lambda done, total: progress("measure widths", done, total), activations=_whole(config))
-        return _chosen_widths(Quantized(loaded, calibrated.graph, QuantGraph((), ""), images, calibrated.stats, search), config, progress)
+        measured = Quantized(loaded, calibrated.graph, QuantGraph((), ""), images, calibrated.stats, search)
+        return measured if measure_only else _chosen_widths(measured, config, progress)
     progress("quantize", 0, 0)
     # The same function with equalized channels: what the fixed-point tensors are compared with.
     graph = calibrated.graph
@@ -228,7 +234,9 @@ def _width_options(graph: Graph, config: ExportConfig) -> WidthOptions:
     """What may be chosen. Refuses, before anything is measured, unknown layers and a budget that not even the smallest widths keep."""
     assert config.quantizer is not None
     if config.codebook_bits or config.layer_codebooks:
-        raise InputError("--codebook-bits: --weight-budget and --max-drop choose codebooks themselves; leave it out")
+        raise InputError(
+            "--weight-budget and --max-drop choose codebooks themselves; leave out --codebook-bits, --layer-codebook and [layer_codebooks] of a build.toml"
+        )
     options = WidthOptions(config.act_bits, config.weight_bits, config.layer_bits, config.shares_weights, find_methods(config.quantizer), config.layer_act_bits)
     if config.weight_budget == AUTO and config.layer_act_bits:
         raise InputError("--layer-act-bits: --weight-budget auto chooses activation bits itself; leave it out")
@@ -259,12 +267,15 @@ def _widths(qgraph: QuantGraph) -> dict[str, Any]:
 
 
 def _check_widths(model: Path, config: ExportConfig, qgraph: QuantGraph) -> None:
-    """Options that ask for other widths than the model brings along are not ignored."""
+    """Options that ask for other widths, or another quantizer, than the model brings along are not ignored. `config`: as it was given, not resolved."""
     default = ExportConfig()
-    for key, own in {**_widths(qgraph), **dict.fromkeys(("weight_budget", "max_drop", "codebook_bits")), "layer_codebooks": (), "layer_act_bits": ()}.items():
-        if getattr(config, key) not in (own, getattr(default, key)):
-            option = f"--{key.replace('_', '-')}"
-            raise InputError(f"{option}: {model.name} brings its number formats along, which are taken as they are; leave the option out")
+    wrong = [key for key, own in _widths(qgraph).items() if getattr(config, key) not in (own, getattr(default, key))]
+    wrong += [key for key in WIDTH_OPTIONS if getattr(config, key)]
+    if config.quantizer not in (None, "fast"):
+        wrong.append("quantizer")
+    for key in wrong:
+        option = f"--{key.replace('_', '-').replace('codebooks', 'codebook')}"
+        raise InputError(f"{option}: {model.name} brings its number formats along, which are taken as they are; leave the option out")
 
 
 def load_options(config: ExportConfig) -> LoadOptions:

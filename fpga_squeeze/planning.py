@@ -16,7 +16,7 @@ from fpga_squeeze.hardware.weight_choice import with_storage
 from fpga_squeeze.ir import Graph
 from fpga_squeeze.load.images import ImageSet
 from fpga_squeeze.load.model import LoadedModel
-from fpga_squeeze.quantize.mixed import BUFFERS, Widths, WidthSearch
+from fpga_squeeze.quantize.mixed import Widths, WidthSearch
 from fpga_squeeze.quantize.qgraph import QuantGraph
 from fpga_squeeze.quantize.stats import TensorStats
 from fpga_squeeze.report import budget as budget_report
@@ -75,8 +75,8 @@ def _keep_budget(quantized: Quantized, search: WidthSearch, config: ExportConfig
     limit, whole = weight_budget_bytes(config), config.weight_budget == AUTO
     overhead: dict[str, float] = {}
     beside = 0
-    found = choose_plan(quantized.qgraph, config, device)
     for _ in range(WIDTH_ROUNDS):
+        found = choose_plan(quantized.qgraph, config, device)
         widths = quantized.widths
         assert widths is not None
         taken = {e.node: e.stored_weight_bits for stage in found.plan.stages for e in stage.engines}
@@ -88,17 +88,14 @@ def _keep_budget(quantized: Quantized, search: WidthSearch, config: ExportConfig
         expected = {row.name: search.layer_bits(row.name, row.bits) for row in widths.layers}
         overhead |= {name: max(overhead.get(name, 1.0), taken[name] / expected[name]) for name in expected}
         if whole:
-            buffered = sum(row.values * row.bits for row in widths.activations)
-            overhead[BUFFERS] = max(overhead.get(BUFFERS, 1.0), 8 * kinds["line_buffers"] / buffered if buffered else 1.0)
-            beside = max(beside, held - kinds["weights"] - kinds["line_buffers"])
+            # FIFOs, biases, and buffers of tensors whose bits are not chosen.
+            free = sum(row.values * row.bits for row in widths.activations) // 8
+            beside = max(beside, held - kinds["weights"] - min(free, kinds["line_buffers"]))
             if beside >= limit:
                 break
         chosen = search.choose(limit - beside, overhead)
         quantized = replace(quantized, qgraph=search.quantize(chosen), widths=replace(chosen, limit_bytes=limit))
-        found = choose_plan(quantized.qgraph, config, device)
-    what = f"--budget: this machine takes {held:,} bytes with its narrowest weights and buffers" if whole else (
-        f"--weight-budget: the memories of this machine hold {held:,} bytes of weights"
-    )  # fmt: skip
+    what = f"--budget: this machine takes {held:,} bytes" if whole else f"--weight-budget: the memories of this machine hold {held:,} bytes of weights"
     raise CheckFailedError(f"{what}, {limit:,} are allowed; give a lower --target-fps, whose folds pad less")
 
 
@@ -110,6 +107,7 @@ def _fill_device(quantized: Quantized, search: WidthSearch, config: ExportConfig
 
     def at(limit: int) -> tuple[Quantized, Found]:
         widths = search.choose(limit)
+        widths = replace(widths, limit_bytes=-(-widths.weight_bits // 8))
         other = replace(quantized, qgraph=search.quantize(widths), widths=widths)
         found = choose_plan(other.qgraph, config, device)
         budget = budget_report.memory_budget(found.plan, other.qgraph, budget_report.parse_size(config.budget), device)

@@ -235,3 +235,48 @@ def test_zeros_of_a_pruned_network_take_a_bit() -> None:
     assert sum(row.stored_bits for row in rows.values()) <= 8 * limit
     dense = replace(found, options=replace(found.options, shared=False))
     assert dense.layer_bits("conv10", 5) == 5 * weight.size
+
+
+class _Capped(torch.nn.Module):
+    """All activations under a limit, or none at all: no format whose bits are free."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 6, 3, padding=1)
+        self.last = torch.nn.Conv2d(6, 6, 1) if layers > 1 else torch.nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        return self.last(x if isinstance(self.last, torch.nn.Identity) else torch.nn.functional.relu6(x)).mean((2, 3))
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_networks_without_free_activation_bits(tmp_path: Path, run_cli: RunCli, layers: int) -> None:
+    torch.manual_seed(1)
+    model = tmp_path / "net.onnx"
+    torch.onnx.export(_Capped(layers).eval(), (torch.rand(1, 3, 12, 12),), str(model), dynamo=False, opset_version=17)
+    common = ("export", model, "--calibration", "random", "--preprocess", "none", "-o")
+    result = run_cli(*common, tmp_path / "a", "--weight-budget", "auto", "--budget", "3kB", "--json")
+    assert result.code == 0, result.err
+    body = json.loads(result.out)
+    assert body["weight_budget"]["activations"] == [] and body["memory"]["total_bytes"] <= 3000
+    assert run_cli(*common, tmp_path / "b", "--quantizer", "plain").code == 0
+    wrong = run_cli(*common, tmp_path / "no", "--layer-act-bits", "first=6")
+    assert wrong.code == 2 and "did you mean ?" not in wrong.err
+
+
+def test_two_bits_for_one_format_are_refused(tmp_path: Path, run_cli: RunCli) -> None:
+    given = ("--layer-act-bits", "fire2.expand1x1=6", "--layer-act-bits", "fire2.expand3x3=9")
+    result = run_cli("export", MODEL, "--calibration", IMAGES, "-o", tmp_path / "no", *given)
+    assert result.code == 2 and "share one format, 6 and 9 bits were given" in result.err and not (tmp_path / "no").exists()
+
+
+def test_a_model_with_formats_of_its_own_ignores_no_option(tmp_path: Path, run_cli: RunCli) -> None:
+    assert run_cli("export", MODEL, "--calibration", IMAGES, "-o", tmp_path / "a").code == 0
+    own = ("export", tmp_path / "a/model/quantized.onnx", "--preprocess", "none", "--calibration", IMAGES)
+    for option in (("--quantizer", "best"), ("--layer-codebook", "conv1=3"), ("--max-drop", "1"), ("--codebook-bits", "3"), ("--layer-act-bits", "conv1=7")):
+        result = run_cli(*own, "-o", tmp_path / "no", *option)
+        assert result.code == 2 and result.err.startswith(f"fpga-squeeze: error: {option[0]}: ") and not (tmp_path / "no").exists(), result.err
+    assert run_cli(*own, "-o", tmp_path / "b", "--codebook-bits", "0", "--quantizer", "fast").code == 0
+    result = run_cli("pareto", *own[1:], "-o", tmp_path / "no")
+    assert result.code == 2 and "there is nothing to choose" in result.err

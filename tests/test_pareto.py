@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from fpga_squeeze import pipeline, planning
 from fpga_squeeze.config import ExportConfig, load_config
 from fpga_squeeze.errors import CheckFailedError, InputError
 from fpga_squeeze.hardware.devices import find_device, load_devices
+from fpga_squeeze.pareto import Pareto, Point, _distinct, _size
+from fpga_squeeze.quantize.drop import Drop
+from fpga_squeeze.quantize.mixed import Widths
 from fpga_squeeze.quantize.qgraph import QConv
 from fpga_squeeze.report.pareto_chart import pareto_svg
 from fpga_squeeze.simulate.paired import Paired, compare, float_scores, pooled
@@ -86,6 +90,24 @@ def test_the_command_and_its_refusals(tmp_path: Path, run_cli: RunCli) -> None:
     assert bad.code == 1 and "no size is feasible" in bad.err and not (tmp_path / "no").exists()
     bad = run_cli("pareto", MODEL, "--calibration", CALIBRATION, "--sizes", "small", "-o", tmp_path / "no")
     assert bad.code == 2 and "--sizes 'small'" in bad.err and not (tmp_path / "no").exists()
+
+
+def test_folders_of_another_kind_are_not_replaced(folder: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    out = tmp_path / "out"
+    assert run_cli("export", MODEL, "--calibration", CALIBRATION, "-o", out).code == 0
+    refused = run_cli("pareto", MODEL, "--calibration", CALIBRATION, "--sizes", "12kB", "-o", out)
+    assert refused.code == 2 and "not an earlier pareto" in refused.err and (out / "hls").is_dir()
+    refused = run_cli("export", MODEL, "--calibration", CALIBRATION, "-o", folder)
+    assert refused.code == 2 and "not an earlier export" in refused.err and (folder / "pareto.json").is_file()
+    assert run_cli("report", folder).code == 2
+
+
+def test_points_that_others_beat_and_names_of_one_size(folder: Path) -> None:
+    first = Point("a", Widths(1, ()), 200, 300, 1, Drop(0.0, 100.0), None)
+    points = (first, replace(first, name="b", stored_bytes=100), replace(first, name="c", stored_bytes=50, drop=Drop(2.0, 90.0)))
+    assert [p.name for p in Pareto("m", points, ()).front] == ["b", "c"]
+    assert _distinct(["9kB", "20kB", "9000", "9000B"]) == ("20kB", "9kB")
+    assert _size(12_345.0) == "12345B" and _size(620_400.0) == "620kB"
 
 
 def test_the_smallest_device_is_named_and_no_smaller_one_holds_it(tmp_path: Path) -> None:

@@ -181,6 +181,11 @@ def test_what_reads_the_image_besides_convolutions_reads_a_copy() -> None:
     x = b.add("image", Input((3, 8, 8)), ())
     y = b.add("cat", Concat(), (b.add("pool", MaxPool(3, 1, (1, 1, 1, 1)), (x,)), x, b.add("conv", conv(2, 3), (x,))))
     lowered = assert_lowering_keeps_the_function(b.build(b.add("last", conv(4, 8), (y,))), BGR)
+    assert not lowered["conv"].op.relu  # type: ignore[union-attr]
+    c = GraphBuilder()
+    x = c.add("image", Input((3, 8, 8)), ())
+    mixed = c.build(c.add("cat", Concat(), (x, c.add("relu", Relu(), (c.add("conv", conv(2, 3), (x,)),)))))
+    assert {n.name for n in assert_lowering_keeps_the_function(mixed, BGR).nodes} == {"image", "image.values", "conv", "cat.conv", "cat"}
     assert {r.name for r in lowered.consumers("image")} == {"image.values", "conv"}
     assert_lowering_keeps_the_function(chain(MaxPool(2, 2), conv(4, 3)), RGB)
 
@@ -198,6 +203,28 @@ def test_operands_of_a_concat_get_one_sign() -> None:
     assert lowered["a"].op.relu and not lowered["plain"].op.relu  # type: ignore[union-attr]
     alike = chain(conv(4, 3), Relu(), conv(2, 4))
     assert [n.name for n in even_signs(alike).nodes] == [n.name for n in alike.nodes]
+
+
+def test_operands_of_a_concat_get_one_limit() -> None:
+    """A limit is the largest integer of its format, so an operand without it cannot share that format."""
+    b = GraphBuilder()
+    x = b.add("image", Input((3, 8, 8)), ())
+    low, high = b.add("low", Relu(0.4), (b.add("a", conv(2, 3, seed=1), (x,)),)), b.add("high", Relu(), (b.add("b", conv(3, 3, seed=2), (x,)),))
+    graph = b.build(b.add("last", conv(2, 5, seed=3), (b.add("cat", Concat(), (low, high)),)))
+    lowered = assert_lowering_keeps_the_function(graph, RGB)
+    copy = lowered["cat.a"].op
+    assert isinstance(copy, Conv) and copy.relu and copy.cap is None
+    assert lowered["a"].op.cap == 0.4 and lowered["b"].op.cap is None and lowered["cat"].inputs == ("cat.a", "b")  # type: ignore[union-attr]
+
+
+def test_copies_of_operands_have_names_of_their_own() -> None:
+    b = GraphBuilder()
+    x = b.add("image", Input((3, 8, 8)), ())
+    r = [b.add(name, Relu(), (b.add(f"{name}0", conv(2, 3, seed=i), (x,)),)) for i, name in enumerate(("b.c", "c"))]
+    plain = b.add("plain", conv(2, 3, seed=7), (x,))
+    first, second = b.add("a", Concat(), (r[0], plain)), b.add("a.b", Concat(), (r[1], plain))
+    graph = b.build(b.add("sum", Add(), (first, second)))
+    assert_lowering_keeps_the_function(graph, RGB)
 
 
 def test_relu_on_the_image_has_its_own_and_after_the_mean_is_refused() -> None:

@@ -39,26 +39,33 @@ def manifest_bytes(files: Mapping[str, bytes], options: Mapping[str, object]) ->
     return (json.dumps(body, indent=1, sort_keys=True) + "\n").encode()
 
 
-def read_manifest(out: Path) -> dict[str, object] | None:
-    """The manifest of an earlier export in `out`, or None when there is none that this tool wrote."""
+EXPORT = "export"
+"""The kind of folder that has no other kind among the options of its manifest."""
+
+
+def read_manifest(out: Path, kind: str = EXPORT) -> dict[str, object] | None:
+    """The manifest of an earlier folder of that kind in `out`, or None when there is none that this tool wrote."""
     try:
         body = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return body if isinstance(body, dict) and body.get("tool") == TOOL and isinstance(body.get("files"), dict) else None
+    if not (isinstance(body, dict) and body.get("tool") == TOOL and isinstance(body.get("files"), dict)):
+        return None
+    options = body.get("options")
+    return body if (options.get("kind", EXPORT) if isinstance(options, dict) else EXPORT) == kind else None
 
 
-def check_writable(out: Path, force: bool) -> None:
+def check_writable(out: Path, force: bool, kind: str = EXPORT) -> None:
     """Refuse, before any long work, an output folder that cannot or must not be written.
 
     Raises:
-        InputError: `out` is a file, is not empty and no earlier export (without `force`), or cannot be written.
+        InputError: `out` is a file, is not empty and no earlier folder of that `kind` (without `force`), or cannot be written.
     """
     if out.is_symlink() or out.exists():
         if not out.is_dir():
             raise InputError(f"output folder {out}: a folder was expected, a file is there; choose another -o")
-        if any(out.iterdir()) and read_manifest(out) is None and not force:
-            raise InputError(f"output folder {out}: not empty and not an earlier export; choose another -o, or --force to write into it")
+        if any(out.iterdir()) and read_manifest(out, kind) is None and not force:
+            raise InputError(f"output folder {out}: not empty and not an earlier {kind}; choose another -o, or --force to write into it")
     parent = _existing_parent(out.absolute())
     probes = [parent, out] if out.is_dir() else [parent]
     for folder in probes:
@@ -78,13 +85,14 @@ def write_project(out: Path, files: Mapping[str, bytes], options: Mapping[str, o
     change keeps its time stamp, so that a build over the folder rebuilds only what changed.
 
     Args:
-        files: path relative to `out` with forward slashes -> content.
+        files: path relative to `out` with forward slashes -> content. `options`: with a "kind" where the folder is no export.
     Raises:
         InputError: as check_writable, or a path that would leave the folder.
     """
     for name in files:
         _check_relative(name)
-    check_writable(out, force)
+    kind = str(options.get("kind", EXPORT))
+    check_writable(out, force, kind)
     out = out.absolute()
     if out.is_symlink():
         out = out.resolve()
@@ -97,7 +105,7 @@ def write_project(out: Path, files: Mapping[str, bytes], options: Mapping[str, o
         for name in sorted(everything):
             _stage(staging / name, everything[name], out / name)
         if out.is_dir():
-            _swap(staging, out, everything)
+            _swap(staging, out, everything, kind)
         else:
             staging.rename(out)
     except OSError as error:
@@ -145,9 +153,9 @@ def _stage(path: Path, content: bytes, current: Path) -> None:
         shutil.copystat(current, path)
 
 
-def _swap(staging: Path, out: Path, everything: Mapping[str, bytes]) -> None:
-    """Put `staging` in the place of `out`, carrying over the files that no export wrote."""
-    old = read_manifest(out) or {}
+def _swap(staging: Path, out: Path, everything: Mapping[str, bytes], kind: str) -> None:
+    """Put `staging` in the place of `out`, carrying over the files that no earlier folder of its kind had."""
+    old = read_manifest(out, kind) or {}
     old_files = old.get("files")
     written = set(old_files) | {MANIFEST} if isinstance(old_files, dict) else set()
     for path in sorted(out.rglob("*")):

@@ -21,7 +21,7 @@ def lower(graph: Graph, preprocess: Preprocess) -> Graph:
     Raises InputError naming the layer for whatever cannot be brought there.
     """
     verify(graph)
-    for a_pass in (remove_identity, fold_batchnorm, fuse_relu, split_concat, even_signs, separate_image):
+    for a_pass in (remove_identity, fold_batchnorm, fuse_relu, split_concat, separate_image, even_signs):
         graph = a_pass(graph)
     graph = fold_preprocess(graph, preprocess)
     for n in graph.nodes:

@@ -11,7 +11,7 @@ from fpga_squeeze.passes.diagonal import diagonal
 
 
 def fuse_relu(graph: Graph) -> Graph:
-    """Raises InputError for a ReLU on the network's result."""
+    """Raises InputError for a ReLU behind the global mean."""
     replacements: dict[str, Op] = {}
     removed: dict[str, str] = {}
     for n in graph.nodes:
@@ -19,7 +19,7 @@ def fuse_relu(graph: Graph) -> Graph:
             continue
         source = graph[n.inputs[0]]
         if isinstance(source.op, GlobalAveragePool):
-            raise InputError(f"layer {n.name}: ReLU after {source.name} (GlobalAveragePool) is not supported; it may follow any other layer")
+            raise InputError(f"layer {n.name}: ReLU after {source.name} (GlobalAveragePool) is not supported: the mean is the last thing the machine computes")
         if _fusible(graph, n, source, replacements):
             _rectify(graph, n, source, replacements)
             removed[n.name] = n.inputs[0]

@@ -93,7 +93,7 @@ def calibrate(
             total += _histogram(values[name], limits[name])
         report(batches + done + 1)
     stats = {name: TensorStats(*limits[name], counts[name]) for name in counts}
-    factors = tensor_factors(graph, stats, act_bits) if equalize else dict.fromkeys(stats, 1.0)
+    factors = tensor_factors(graph, stats, act_bits, only_caps=not equalize)
     fracs: dict[str, int] = {}
     if by_answer and equalize:
         found, fracs = answer_scales(equalized, pixels, act_bits, lambda done, total: report(2 * batches + done * batches // total))

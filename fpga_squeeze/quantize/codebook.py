@@ -22,7 +22,7 @@ def learn_codebook(weight: F64, bits: int, index_bits: int, importance: F64) -> 
     """Scales and values by Lloyd's algorithm: each round gives every channel its best scale, every weight its nearest value, every value its weights' mean.
 
     Args:
-        weight: (OC, IC, K, K). `bits`: of the values. `importance`: (IC*K*K,), mean square of each input, what an error of its weights counts.
+        weight: (OC, IC, K, K). `bits`: of the values. `importance`: (IC*K*K,), variance of each input, what an error of its weights counts.
     Returns:
         (frac (OC,), the scale of each channel's integers; levels, sorted distinct integers, at most 2**index_bits, zero among them: pruned weights stay).
     """

@@ -56,7 +56,8 @@ def choose_formats(
             if fracs and leader in fracs:
                 fmt = replace(fmt, frac=max(-FRAC_LIMIT, min(FRAC_LIMIT, fracs[leader])))
             if leader in own:
-                fmt = replace(fmt, bits=own[leader], frac=fmt.frac + own[leader] - fmt.bits)
+                frac = fmt.frac + own[leader] - fmt.bits
+                fmt = replace(fmt, bits=own[leader], frac=max(-FRAC_LIMIT, min(FRAC_LIMIT, frac)))
         formats.update(dict.fromkeys(names, fmt))
     return formats
 
@@ -85,10 +86,11 @@ def _group_sign(graph: Graph, names: list[str], formats: dict[str, TensorFormat]
     return signed
 
 
-def tensor_factors(graph: Graph, stats: dict[str, TensorStats], act_bits: int) -> dict[str, float]:
+def tensor_factors(graph: Graph, stats: dict[str, TensorStats], act_bits: int, *, only_caps: bool = False) -> dict[str, float]:
     """A factor in [1, 2) for every tensor, by node name, with which the best power-of-two format has the least error.
 
-    Tensors that must keep their scale get 1, tied tensors the same; `rescale` turns the factors into weights.
+    Tensors that must keep their scale get 1, tied tensors the same; `rescale` turns the factors into weights. `only_caps`: 1 but where an upper limit asks for
+    another.
     """
     groups, unscaled = tied_groups(graph), unscaled_groups(graph)
     factors = dict.fromkeys(groups.values(), 1.0)
@@ -96,7 +98,7 @@ def tensor_factors(graph: Graph, stats: dict[str, TensorStats], act_bits: int) -
         forced = cap_factor(graph, [n.name for n in graph.nodes if groups[n.name] == group], act_bits)
         if forced is not None:
             factors[group] = forced
-        if forced is not None or group in unscaled:
+        if forced is not None or group in unscaled or only_caps:
             continue
         read = [n.name for n in graph.nodes if groups[n.name] == group and _is_read(graph, n.name)]
         trials = [2.0 ** (i / FACTOR_STEPS) for i in range(FACTOR_STEPS)]

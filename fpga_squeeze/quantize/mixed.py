@@ -26,7 +26,6 @@ from fpga_squeeze.quantize.qgraph import QuantGraph
 from fpga_squeeze.quantize.sensitivity import WIDTHS, Progress, Sensitivity, measure, widths_of
 from fpga_squeeze.quantize.weights import pruned_weights
 
-BUFFERS = "line buffers"
 DROP_STEPS = 7
 """Sizes tried for --max-drop: the last two differ by about two percent."""
 
@@ -138,8 +137,8 @@ class WidthSearch:
     activations: ActivationSensitivity | None = None
 
     def choose(self, limit_bytes: int, overhead: Mapping[str, float] | None = None) -> Widths:
-        """The best widths within `limit_bytes`. `overhead`: by layer, how many times `layer_bits` its memory takes, where that is known; by BUFFERS, the same
-        of line buffers. With `activations` the limit is for line buffers as well, and the bits of their tensors are chosen too.
+        """The best widths within `limit_bytes`. `overhead`: by layer, how many times `layer_bits` its memory takes, where that is known. With `activations` the
+        limit is for their buffers as well, and their bits are chosen too.
 
         Raises CheckFailedError with the least possible size when none fits.
         """
@@ -159,10 +158,9 @@ class WidthSearch:
                 sizes[i, j] = ceil(self.layer_bits(name, bits) * (overhead or {}).get(name, 1.0))
         acts = self.activations
         if acts is not None:
-            held = (overhead or {}).get(BUFFERS, 1.0)
-            own = [[ceil(v * bits * held) for bits in ACT_WIDTHS] for v in acts.values]
+            own = np.array(acts.values, dtype=np.int64)[:, None] * np.array(ACT_WIDTHS, dtype=np.int64)[None, :]
             both = max(len(widths), len(ACT_WIDTHS))
-            costs, sizes = _stacked(costs, acts.costs, both, np.inf), _stacked(sizes, np.array(own, dtype=np.int64), both, 0)
+            costs, sizes = _stacked(costs, acts.costs, both, np.inf), _stacked(sizes, own, both, 0)
         chosen = allocate(costs, sizes, 8 * limit_bytes)
         if chosen is None:
             least = int(np.where(np.isfinite(costs), sizes, np.iinfo(np.int64).max).min(axis=1).sum())
@@ -202,8 +200,9 @@ class WidthSearch:
         return quantize(self.graph, self.calibration, options)
 
     def expected_drop(self, widths: Widths) -> Drop:
-        """What the network at these widths is expected to lose on images that it was not quantized on: each half of the calibration images is tried on the
-        network quantized on the other half. A little too high, for half the images quantize a little worse than all."""
+        """What the network at these widths is expected to lose on images that its weights were not rounded on: each half of the calibration images is tried on
+        the network quantized on the other half. Ranges and widths are of all images; half of them round the weights a little worse than all do. A single
+        image is tried on itself."""
         pixels = self.calibration.pixels
         if len(pixels) < 2:
             return DropMeter(self.graph, pixels).of(self.quantize(widths))

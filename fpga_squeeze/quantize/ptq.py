@@ -15,6 +15,7 @@ from fpga_squeeze.quantize.answer_ranges import free_groups
 from fpga_squeeze.quantize.calibrate import Calibration
 from fpga_squeeze.quantize.codebook import INDEX_BITS, learn_codebook
 from fpga_squeeze.quantize.formats import choose_formats
+from fpga_squeeze.quantize.groups import format_groups
 from fpga_squeeze.quantize.methods import FAST, Methods
 from fpga_squeeze.quantize.propagate import LayerData, Propagation
 from fpga_squeeze.quantize.qgraph import QAdd, QConcat, QConv, QGlobalSum, QInput, QMaxPool, QNode, QOp, QuantGraph
@@ -85,7 +86,7 @@ def quantize(graph: Graph, calibration: Calibration, options: QuantOptions, obse
             if _makes_scores(graph, node) and op.cap is None and methods.error_ranges:
                 formats[node.name] = propagation.scores_format(node, op, formats[node.name])
             formats_in_out = formats[node.inputs[0]], formats[node.name]
-            data = propagation.layer_data(node, op, cross=methods.refit)
+            data = propagation.layer_data(node, op, cross=methods.refit or methods.descend)
             if observe is not None:
                 observe(node, op, formats_in_out, data)
             quantized: QOp = _quantize_conv(node, op, formats_in_out, (bits[node.name], codebooks[node.name]), data, methods)
@@ -118,10 +119,17 @@ def own_act_bits(graph: Graph, options: QuantOptions) -> dict[str, int]:
     for name, _ in options.layer_act_bits:
         if name not in free:
             close = difflib.get_close_matches(name, sorted(free), n=3, cutoff=0.4) or sorted(free)[:3]
+            hint = f"did you mean {', '.join(close)}?" if close else "this network has none"
             raise InputError(
                 f"layer act bits: {name!r} is no layer whose result may have bits of its own (the image, the class scores, layers with an upper limit and "
-                f"those tied by an addition keep theirs); did you mean {', '.join(close)}?"
+                f"those tied by an addition keep theirs); {hint}"
             )
+    groups = format_groups(graph)
+    given: dict[str, tuple[str, int]] = {}
+    for name, bits in options.layer_act_bits:
+        other, known = given.setdefault(groups[name], (name, bits))
+        if known != bits:
+            raise InputError(f"layer act bits: {other} and {name} share one format, {known} and {bits} bits were given; give one of them")
     return dict(options.layer_act_bits)
 
 
