@@ -2,8 +2,8 @@
 
     FPGA_SQUEEZE_DATA=folder/of/weights python benchmarks/bench_views.py [--networks 1_1,1_0] [--quantizer best]
 
-The views are the photograph, three crops of it scaled up again, and their mirror images. Half of the photographs calibrates, the other half tests, then the other
-way round. The interval is over photographs: views of one are no independent images.
+The views are the photograph, three crops of it scaled up again, and their mirror images. Half of the photographs calibrates, the other half tests, then
+the other way round. The interval is over photographs: views of one are no independent images.
 """
 
 from __future__ import annotations
