@@ -23,6 +23,7 @@ from fpga_squeeze.errors import InputError
 from fpga_squeeze.ir import Conv, Graph, MaxPool, Relu
 from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
 from fpga_squeeze.quantize import store
+from fpga_squeeze.quantize.qgraph import QConcat, QConv
 from fpga_squeeze.simulate.evaluate import layer_sqnr
 from fpga_squeeze.verify.source_check import check_source
 from fpga_squeeze.zoo import embedded_images, embedded_model_path
@@ -343,12 +344,18 @@ def test_relu6_is_the_saturation_of_its_tensor(bits: int, tmp_path: Path) -> Non
     assert rows["strong"].clipped == 0.0 and rows["strong"].sqnr_db > 6.0 * bits - 12.0
 
 
-def test_caps_that_cannot_share_a_tensor_are_refused(tmp_path: Path) -> None:
+def test_caps_that_cannot_share_a_tensor_are_both_exact(tmp_path: Path) -> None:
+    """A limit is the largest integer of its format: each operand keeps its own, the Concat reads copies in a format without one."""
     n = Net((1, 1, 8, 8))
     parts = [n.node("Clip", n.conv("x", 2, 1, name=f"to{cap}"), n.const(np.float32(0)), n.const(np.float32(cap))) for cap in (6, 4)]
     path = n.save(tmp_path / "m.onnx", n.head(n.node("Concat", *parts, axis=1), 4))
-    with pytest.raises(InputError, match="upper limits 6 and 4"):
-        pipeline.quantize_model(path, "random", ExportConfig(preprocess="none"))
+    qgraph = pipeline.quantize_model(path, "random", ExportConfig(preprocess="none")).qgraph
+    concat = next(node for node in qgraph.nodes if isinstance(node.op, QConcat))
+    copies = [qgraph[name] for name in concat.inputs]
+    assert all(isinstance(c.op, QConv) and not c.fmt.signed and c.fmt == concat.fmt for c in copies)
+    own = [qgraph[c.inputs[0]].fmt for c in copies]
+    # 6 and 4 of the tensors as they were: equalized, each limit is 255 steps of a power of two.
+    assert all(fmt.qmax == 255 and not fmt.signed for fmt in own) and len({c.inputs[0] for c in copies}) == 2
 
 
 def test_foreign_names_become_layer_names(tmp_path: Path) -> None:
