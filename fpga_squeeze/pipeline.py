@@ -242,7 +242,7 @@ def _width_options(graph: Graph, config: ExportConfig) -> WidthOptions:
         raise InputError("--layer-act-bits: --weight-budget auto chooses activation bits itself; leave it out")
     check_names(graph, options)
     if config.weight_budget is not None:
-        check_feasible(weight_counts(graph), options, weight_budget_bytes(config))
+        check_feasible(weight_counts(graph), options, weight_budget_bytes(config), "--budget" if config.weight_budget == AUTO else "--weight-budget")
     return options
 
 

@@ -188,6 +188,8 @@ def test_a_budget_for_everything_chooses_activation_bits_too(tmp_path: Path, run
         assert (tmp_path / "b/model" / name).read_bytes() == (tmp_path / "a/model" / name).read_bytes(), name
     less = run_cli("export", MODEL, "--calibration", IMAGES, "-o", tmp_path / "no", "--budget", "8kB", "--weight-budget", "auto")
     assert less.code == 1 and "are left for weights and buffers, they take at least" in less.err and not (tmp_path / "no").exists()
+    tiny = run_cli("export", MODEL, "--calibration", IMAGES, "-o", tmp_path / "no", "--budget", "100B", "--weight-budget", "auto")
+    assert tiny.code == 1 and tiny.err.startswith("fpga-squeeze: error: --budget: 100 bytes are too few") and not (tmp_path / "no").exists()
     both = run_cli("export", MODEL, "--calibration", IMAGES, "-o", tmp_path / "no", "--weight-budget", "auto", "--layer-act-bits", "conv1=9")
     assert both.code == 2 and "leave it out" in both.err
 

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from fpga_squeeze.ir import F64, Graph
 from fpga_squeeze.quantize.qgraph import QuantGraph
 from fpga_squeeze.simulate.fast import FastSimulator
-from fpga_squeeze.simulate.float_model import FloatModel
-
-BATCH = 8
+from fpga_squeeze.simulate.paired import float_scores
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,8 @@ class DropMeter:
     def __init__(self, graph: Graph, pixels: NDArray[np.uint8]) -> None:
         """`graph`: lowered float network. `pixels`: uint8 (N, C, H, W)."""
         self._pixels = pixels
-        model = FloatModel(graph)
-        parts = [model.run(torch.from_numpy(pixels[i : i + BATCH].astype(np.float32))).flatten(1) for i in range(0, len(pixels), BATCH)]
-        self._probabilities: F64 = np.asarray(torch.softmax(torch.cat(parts).to(torch.float64), 1).numpy(), dtype=np.float64)
+        scores = torch.from_numpy(float_scores(graph, pixels))
+        self._probabilities: F64 = np.asarray(torch.softmax(scores, 1).numpy(), dtype=np.float64)
 
     def of(self, qgraph: QuantGraph) -> Drop:
         """The drop of `qgraph`, of the same network, on these images."""

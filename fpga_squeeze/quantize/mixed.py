@@ -264,15 +264,16 @@ def weight_counts(graph: Graph) -> dict[str, int]:
     return {n.name: int(n.op.weight.size) for n in graph.nodes if isinstance(n.op, Conv)}
 
 
-def check_feasible(counts: Mapping[str, int], options: WidthOptions, limit_bytes: int) -> None:
-    """Raise CheckFailedError unless the smallest widths fit, without measuring anything: where zeros may be left out, a bit a weight is the least."""
+def check_feasible(counts: Mapping[str, int], options: WidthOptions, limit_bytes: int, option: str = "--weight-budget") -> None:
+    """Raise CheckFailedError unless the smallest widths fit, without measuring anything: where zeros may be left out, a bit a weight is the least. `option`:
+    where the limit comes from."""
     fixed = dict(options.fixed)
     least = sum(count * fixed.get(name, 1 if options.shared else WIDTHS[0]) for name, count in counts.items())
     if least > 8 * limit_bytes:
-        raise _too_few(sum(count * fixed.get(name, WIDTHS[0]) for name, count in counts.items()), options, limit_bytes)
+        raise _too_few(sum(count * fixed.get(name, WIDTHS[0]) for name, count in counts.items()), options, limit_bytes, option)
 
 
-def _too_few(least_bits: int, options: WidthOptions, limit_bytes: int, *, whole: bool = False) -> CheckFailedError:
+def _too_few(least_bits: int, options: WidthOptions, limit_bytes: int, option: str = "--weight-budget", *, whole: bool = False) -> CheckFailedError:
     given = f" and the {len(options.fixed)} of --layer-bits as given" if options.fixed else ""
     if whole:
         return CheckFailedError(
@@ -280,7 +281,7 @@ def _too_few(least_bits: int, options: WidthOptions, limit_bytes: int, *, whole:
             f"(weights of {WIDTHS[0]} bits{given}, activations of {ACT_WIDTHS[0]})"
         )
     return CheckFailedError(
-        f"--weight-budget: {limit_bytes:,} bytes are too few, the weights take at least {-(-least_bits // 8):,} (layers at {WIDTHS[0]} bits{given})"
+        f"{option}: {limit_bytes:,} bytes are too few, the weights take at least {-(-least_bits // 8):,} (layers at {WIDTHS[0]} bits{given})"
     )
 
 

@@ -139,5 +139,4 @@ def _inverse_factor(covariance: F64) -> F64:
 
 def _rounding_error(flat: F64, frac: F64, bits: int) -> F64:
     scale = np.exp2(frac)[:, None]
-    rounded = np.clip(np.rint(flat * scale), -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) / scale
-    return np.asarray(((flat - rounded) ** 2).sum(axis=1), dtype=np.float64)
+    return np.asarray(((flat - to_grid(flat * scale, bits) / scale) ** 2).sum(axis=1), dtype=np.float64)
