@@ -74,7 +74,7 @@ def export(
     budget: Annotated[str | None, typer.Option(metavar="SIZE", help="On-chip memory for everything, such as 10MB or 620kB. [default: 10MB]")] = None,
     device: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Part or board that must hold it (see `fpga-squeeze devices`), or smallest: the one with the least memory that does."),
+        typer.Option(metavar="NAME", help="Part or board that must hold it (`fpga-squeeze devices` lists them), or smallest: that with the least memory."),
     ] = None,
     target_fps: Annotated[
         float | None, typer.Option(metavar="F", help="Frames a second to fold for. [default: as fast as the device or --max-dsp allows, else 500]")
