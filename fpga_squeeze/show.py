@@ -104,8 +104,11 @@ def widths_table(widths: Widths) -> None:
     else:
         out.print(f"Weights: {total:,} bytes of {widths.limit_bytes:,}, {widths.average_bits:.2f} bits on average.")
     if widths.drop is not None:
-        lost, same = widths.drop.top1, widths.drop.agreement
-        out.print(f"Expected to lose {lost:.2f} points of top-1 and to name the same class as float on {same:.1f}% of images (docs/mixed-precision.md).")
+        lost, error, same = widths.drop.top1, widths.drop.error, widths.drop.agreement
+        out.print(
+            f"Expected to lose {lost:.2f} points of top-1 (standard error {error:.2f}) and to name the same class as float on {same:.1f}% of images "
+            "(docs/mixed-precision.md)."
+        )
 
 
 def simulate_text(result: jobs.SimulateResult) -> None:

@@ -201,6 +201,8 @@ def test_the_expected_drop_is_the_difference_of_probabilities() -> None:
     p = torch.softmax(scores, 1).numpy()
     answers = FastSimulator(qgraph).run(PIXELS).argmax(1)
     assert drop.top1 == pytest.approx(100 * np.mean([row.max() - row[a] for row, a in zip(p, answers, strict=True)]))
+    losses = [row.max() - row[a] for row, a in zip(p, answers, strict=True)]
+    assert drop.error == pytest.approx(100 * np.std(losses, ddof=1) / len(losses) ** 0.5) and drop.error > 0
     assert drop.agreement == pytest.approx(100 * np.mean(p.argmax(1) == answers)) and drop.top1 > 0
     _, good = quantized(fire_network(classes=40), weight_bits=12, act_bits=12)
     assert meter.of(good).top1 < drop.top1 / 4

@@ -21,10 +21,12 @@ from fpga_squeeze.simulate.paired import float_scores
 
 @dataclass(frozen=True)
 class Drop:
-    """`top1`: points of top-1 expected to be lost (negative: gained). `agreement`: percent of images on which both name the same class."""
+    """`top1`: points of top-1 expected to be lost (negative: gained), and `error`, its standard error: how far another choice of as many images moves it.
+    `agreement`: percent of images on which both name the same class."""
 
     top1: float
     agreement: float
+    error: float = 0.0
 
 
 class DropMeter:
@@ -42,4 +44,5 @@ class DropMeter:
         answers = FastSimulator(qgraph).run(self._pixels).argmax(axis=1)
         best = self._probabilities.argmax(axis=1)
         lost = self._probabilities[rows, best] - self._probabilities[rows, answers]
-        return Drop(100.0 * float(lost.mean()), 100.0 * float((answers == best).mean()))
+        error = 100.0 * float(lost.std(ddof=1)) / len(lost) ** 0.5 if len(lost) > 1 else 0.0
+        return Drop(100.0 * float(lost.mean()), 100.0 * float((answers == best).mean()), error)

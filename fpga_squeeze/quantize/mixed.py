@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import ceil
+from math import ceil, hypot
 from typing import Any
 
 import numpy as np
@@ -115,11 +115,12 @@ class Widths:
         return self.weight_bits / sum(row.weights for row in self.layers)
 
     def to_json(self) -> dict[str, object]:
-        """{"limit_bytes", "expected_drop", "agreement", "weight_bytes", "average_bits",
+        """{"limit_bytes", "expected_drop", "expected_drop_error", "agreement", "weight_bytes", "average_bits",
         "layers": [{"name", "weights", "bits", "divergence", "given", "codebook", "stored_bits"}],
         "activations": [{"tensor", "values", "bits", "divergence"}]}."""
         return {
             "limit_bytes": self.limit_bytes, "expected_drop": None if self.drop is None else round(self.drop.top1, 3),
+            "expected_drop_error": None if self.drop is None else round(self.drop.error, 3),
             "agreement": None if self.drop is None else round(self.drop.agreement, 2),
             "weight_bytes": -(-self.weight_bits // 8), "average_bits": round(self.average_bits, 4),
             "layers": [vars(row) for row in self.layers], "activations": [vars(row) for row in self.activations],
@@ -210,10 +211,11 @@ class WidthSearch:
         for half in (0, 1):
             own = replace(self, calibration=replace(self.calibration, pixels=pixels[half::2]))
             parts.append(DropMeter(self.graph, pixels[1 - half :: 2]).of(own.quantize(widths)))
-        return Drop(sum(p.top1 for p in parts) / 2, sum(p.agreement for p in parts) / 2)
+        return Drop(sum(p.top1 for p in parts) / 2, sum(p.agreement for p in parts) / 2, hypot(*(p.error for p in parts)) / 2)
 
     def smallest(self, max_drop: float, progress: Progress | None = None) -> Widths:
-        """The smallest weights found that are expected to lose at most `max_drop` points of top-1: by bisection over the size.
+        """The smallest weights found that are expected to lose at most `max_drop` points of top-1, a standard error for the few images included: by bisection
+        over the size. Without that error the size would be the one that chance favours, and lose more on other images.
 
         Raises CheckFailedError when the widest weights lose more.
         """
@@ -223,12 +225,12 @@ class WidthSearch:
             limit = int(high) if best is None else int((low * high) ** 0.5)
             widths = self.choose(limit)
             drop = self.expected_drop(widths)
-            if drop.top1 <= max_drop:
+            if drop.top1 + drop.error <= max_drop:
                 best, high = replace(widths, drop=drop), limit
             elif best is None:
                 raise CheckFailedError(
-                    f"--max-drop: {max_drop:g} points were allowed, {drop.top1:.2f} are expected to be lost with the widest weights; allow more, or give more "
-                    "--act-bits"
+                    f"--max-drop: {max_drop:g} points were allowed, {drop.top1:.2f} (standard error {drop.error:.2f}) are expected to be lost with the widest "
+                    "weights; allow more, or give more --act-bits or calibration images"
                 )
             else:
                 low = limit
