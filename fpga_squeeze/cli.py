@@ -58,7 +58,8 @@ def export(
     ] = None,
     max_drop: Annotated[
         float | None,
-        typer.Option(metavar="POINTS", help="Instead of --weight-budget: the smallest weights that are expected to lose no more points of top-1."),
+        typer.Option(metavar="POINTS", help="Instead of --weight-budget: the smallest weights that are expected to lose no more points of top-1; with "
+                     "--device widened into memory that would lie idle."),
     ] = None,
     quantizer: Annotated[
         str | None,

@@ -46,6 +46,10 @@ AUTO = "auto"
 """A --weight-budget that is what --budget or the device leaves."""
 DEVICE_STEPS = 6
 """Sizes tried for a device: the last two differ by about two percent."""
+IDLE_SHARE = 2.0
+"""Idle blocks, so many times, are what weights are widened by at most: the blocks in use are not full either."""
+FINE = 1.04
+"""Ratio of two sizes that no search between them is worth."""
 
 
 def weight_budget_bytes(config: ExportConfig) -> int:
@@ -57,12 +61,14 @@ def weight_budget_bytes(config: ExportConfig) -> int:
 
 def fold_model(quantized: Quantized, config: ExportConfig, device: Device | None) -> tuple[Quantized, Found]:
     """The plan of `choose_plan`. With a weight budget, widths are chosen again until the weights keep it as they lie in the machine's memories, the
-    padding of its folds and tables included.
+    padding of its folds and tables included. With --max-drop and a device, weights are widened into what memory is left.
 
     Raises:
         InputError, CheckFailedError: as `choose_plan`. CheckFailedError: no widths were found that keep the budget on a machine.
     """
     config = config.resolved()
+    if quantized.search is not None and config.max_drop is not None and device is not None:
+        return _widened(quantized, quantized.search, config, config.max_drop, device)
     if quantized.search is None or config.weight_budget is None:
         return quantized, choose_plan(quantized.qgraph, config, device)
     if config.weight_budget == AUTO and device is not None:
@@ -99,32 +105,83 @@ def _keep_budget(quantized: Quantized, search: WidthSearch, config: ExportConfig
     raise CheckFailedError(f"{what}, {limit:,} are allowed; give a lower --target-fps, whose folds pad less")
 
 
+def _at_size(quantized: Quantized, search: WidthSearch, config: ExportConfig, device: Device, size: float) -> tuple[Quantized, Found]:
+    """The best widths of at most `size` bytes, folded within the device's blocks and logic and --budget. Raises CheckFailedError where that cannot be."""
+    widths = search.choose(int(size))
+    widths = replace(widths, limit_bytes=-(-widths.weight_bits // 8))
+    other = replace(quantized, qgraph=search.quantize(widths), widths=widths)
+    return other, _within(other, config, device)
+
+
+def _within(quantized: Quantized, config: ExportConfig, device: Device) -> Found:
+    """The plan of `choose_plan`, held to --budget and to the device's memory too."""
+    found = choose_plan(quantized.qgraph, config, device)
+    budget = budget_report.memory_budget(found.plan, quantized.qgraph, budget_report.parse_size(config.budget), device)
+    budget_report.check_budget(budget, found.plan, quantized.qgraph)
+    return found
+
+
 def _fill_device(quantized: Quantized, search: WidthSearch, config: ExportConfig, device: Device) -> tuple[Quantized, Found]:
     """The widest weights with which the machine fits the device's blocks and logic, and --budget: by bisection over their size, a search for folds and
     storage each time."""
     narrowest, widest = search.sizes
     low, high = narrowest / 8 + 1, min(widest / 8 + 1, float(weight_budget_bytes(config)))
-
-    def at(limit: int) -> tuple[Quantized, Found]:
-        widths = search.choose(limit)
-        widths = replace(widths, limit_bytes=-(-widths.weight_bits // 8))
-        other = replace(quantized, qgraph=search.quantize(widths), widths=widths)
-        found = choose_plan(other.qgraph, config, device)
-        budget = budget_report.memory_budget(found.plan, other.qgraph, budget_report.parse_size(config.budget), device)
-        budget_report.check_budget(budget, found.plan, other.qgraph)
-        return other, found
-
     try:
-        return at(int(high))
+        return _at_size(quantized, search, config, device, high)
     except CheckFailedError:
-        best = at(int(low))
+        best = _at_size(quantized, search, config, device, low)
     for _ in range(DEVICE_STEPS):
         middle = (low * high) ** 0.5
         try:
-            best, low = at(int(middle)), middle
+            best, low = _at_size(quantized, search, config, device, middle), middle
         except CheckFailedError:
             high = middle
     return best
+
+
+def _widened(quantized: Quantized, search: WidthSearch, config: ExportConfig, max_drop: float, device: Device) -> tuple[Quantized, Found]:
+    """The weights that --max-drop chose, widened into the blocks that their machine leaves idle, as far as that costs no frames: without --target-fps the
+    wider machine is as fast as theirs, with it fast enough. Those bits are free, and the expected drop is an estimate on few images."""
+    assert quantized.widths is not None
+    first = _within(quantized, config, device)
+    best: tuple[Quantized, Found] | None = None
+
+    def holds(size: float) -> bool:
+        nonlocal best
+        try:
+            wider = _at_size(quantized, search, config, device, size)
+        except CheckFailedError:
+            return False
+        if config.target_fps is None and wider[1].plan.interval_cycles > first.plan.interval_cycles:
+            return False
+        best = wider
+        return True
+
+    low = quantized.widths.weight_bits / 8
+    high = min(search.sizes[1] / 8 + 1, low + IDLE_SHARE * _idle_bytes(first))
+    if high > FINE * low and not holds(high):
+        while high > FINE * low:
+            middle = (low * high) ** 0.5
+            if holds(middle):
+                low = middle
+            else:
+                high = middle
+    if best is None:
+        return quantized, first
+    widths = best[0].widths
+    assert widths is not None
+    drop = search.expected_drop(widths)
+    # The estimate of another size may say more by chance; the promise is held to the one that is built.
+    if drop.top1 + drop.error > max_drop:
+        return quantized, first
+    return replace(best[0], widths=replace(widths, drop=drop)), best[1]
+
+
+def _idle_bytes(found: Found) -> float:
+    """What the blocks hold that the limits allow and the machine does not use."""
+    limits = found.limits
+    assert limits is not None
+    return ((limits.bram18 - found.resources.bram18) * devices.BRAM18_BITS + (limits.uram - found.resources.uram) * devices.URAM_BITS) / 8
 
 
 SMALLEST = "smallest"

@@ -17,8 +17,9 @@ from fpga_squeeze.errors import CheckFailedError, InputError
 from fpga_squeeze.hardware.devices import find_device, load_devices
 from fpga_squeeze.pareto import Pareto, Point, _distinct, _size
 from fpga_squeeze.quantize.drop import Drop
-from fpga_squeeze.quantize.mixed import Widths
+from fpga_squeeze.quantize.mixed import Widths, WidthSearch
 from fpga_squeeze.quantize.qgraph import QConv
+from fpga_squeeze.report import budget as budget_report
 from fpga_squeeze.report.pareto_chart import pareto_svg
 from fpga_squeeze.simulate.paired import Paired, compare, float_scores, pooled
 from fpga_squeeze.zoo import embedded_images, embedded_model_path
@@ -138,6 +139,27 @@ def test_a_drop_chooses_the_smallest_weights_that_keep_it(run_cli: RunCli, tmp_p
     assert both.code == 2 and "give one" in both.err
     with pytest.raises(InputError, match="--max-drop"):
         ExportConfig(max_drop=-1.0)
+
+
+def test_memory_of_a_device_that_would_lie_idle_widens_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ExportConfig(max_drop=0.5, target_fps=2000.0, budget="20kB", device="lifcl-40")
+    device = find_device("lifcl-40")
+    narrow = pipeline.quantize_model(MODEL, str(CALIBRATION), config)
+    assert narrow.widths is not None
+    wide, found = planning.fold_model(narrow, config, device)
+    assert wide.widths is not None and wide.widths.drop is not None and wide.widths.weight_bits > 1.5 * narrow.widths.weight_bits
+    assert wide.widths.drop.top1 + wide.widths.drop.error <= 0.5
+    held = budget_report.memory_budget(found.plan, wide.qgraph, 20_000, device)
+    assert 15_000 < sum(held.by_kind.values()) <= 20_000
+    assert found.plan.interval_cycles <= config.clock_mhz * 1e6 / 2000
+    # Without a rate to hold, the machine is as fast as with the narrow weights.
+    free = replace(config, target_fps=None)
+    first = planning.choose_plan(narrow.qgraph, free, device).plan.interval_cycles
+    wide, found = planning.fold_model(narrow, free, device)
+    assert wide.widths is not None and wide.widths.weight_bits > narrow.widths.weight_bits and found.plan.interval_cycles <= first
+    # Where the wide weights are expected to lose more than is allowed, it stays at those that were chosen.
+    monkeypatch.setattr(WidthSearch, "expected_drop", lambda *_: Drop(0.5, 99.0, 0.1))
+    assert planning.fold_model(narrow, config, device)[0].widths == narrow.widths
 
 
 def test_paired_differences() -> None:

@@ -10,6 +10,8 @@ from importlib import resources
 
 from fpga_squeeze.errors import InputError
 
+BRAM18_BITS, URAM_BITS = 18_432, 294_912
+"""Of a block, parity bits included."""
 LATTICE = ("ecp5", "nexus")
 """Families whose LUT has four inputs; all others have LUT6."""
 
@@ -58,7 +60,7 @@ class Device:
     @property
     def memory_bits(self) -> int:
         """On-chip memory in blocks: 18 Kb blocks and URAM."""
-        return self.bram18 * 18_432 + self.uram * 294_912
+        return self.bram18 * BRAM18_BITS + self.uram * URAM_BITS
 
 
 @cache
