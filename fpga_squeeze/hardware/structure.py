@@ -50,14 +50,23 @@ class Skeleton:
 
 
 def build_skeleton(qgraph: QuantGraph) -> Skeleton:
-    """The chain with bypasses where the graph is one, else the general form.
+    """The chain with bypasses where the graph is one and its stages alone decide how fast it is, else the general form.
 
     Raises InputError, naming the layer, for what neither covers.
     """
     try:
-        return chain_skeleton(qgraph)
+        chain = chain_skeleton(qgraph)
     except InputError:
         return general_skeleton(qgraph)
+    waits = any(_waits_for_rows(engine) for stage in chain.stages[1:] for engine in stage.engines)
+    return general_skeleton(qgraph) if waits else chain
+
+
+def _waits_for_rows(engine: Engine) -> bool:
+    """At the start of a frame it reads more rows than later before it computes, and no padding gives it work meanwhile: behind a stage that is no faster the two
+    take longer than either, which only the schedule of the general form shows. The image comes as fast as it is taken."""
+    top, _, bottom, _ = engine.padding
+    return top + bottom < engine.kernel - engine.stride
 
 
 def chain_skeleton(qgraph: QuantGraph) -> Skeleton:
