@@ -13,7 +13,8 @@ import pytest
 import torch
 from conftest import RunCli
 from graph_nets import NETS, inception_c, random_graph, side_by_side
-from hls_cases import equal_at_every_stage, frames_for, write_export
+from hls_cases import NetBuilder, equal_at_every_stage, frames_for, write_export
+from residual_nets import PAD
 from rtl_machines import lively, random_pixels, require, write
 from test_csim_deadlock import STREAMS, threaded
 from torch import nn
@@ -30,9 +31,11 @@ from fpga_squeeze.hardware.fifo_rtl import rtl_link_depth
 from fpga_squeeze.hardware.folding import folding_from_json, folding_to_json, plan_machine
 from fpga_squeeze.hardware.goal import Goal
 from fpga_squeeze.hardware.legality import verify_plan
+from fpga_squeeze.hardware.links import assemble
 from fpga_squeeze.hardware.memory import memory_rows
 from fpga_squeeze.hardware.plan import ConvStage, FoldPlan, JoinStage
 from fpga_squeeze.hardware.search import device_limits, search
+from fpga_squeeze.hardware.structure import chain_skeleton
 from fpga_squeeze.load.model import LoadOptions, load_model
 from fpga_squeeze.quantize.calibrate import calibrate
 from fpga_squeeze.quantize.ptq import QuantOptions, quantize
@@ -167,7 +170,35 @@ def test_a_rate_that_a_buffer_spoils_is_made_up_by_the_folds_or_refused() -> Non
     assert plan.general and max(s.cycles for s in plan.stages) < plan.interval_cycles <= plan.target_cycles == 10_000
 
 
+def unpadded(size: int = 14) -> QuantGraph:
+    """A chain whose later convolutions have no padding: each begins a frame with rows that give it nothing to do."""
+    net = NetBuilder(31)
+    x = net.conv("a", net.image(3, size, size), 8, 3, padding=PAD)
+    return net.finish(net.conv("last", net.conv("c", net.conv("b", x, 8, 3), 8, 3), 10, 1))
+
+
 # ---------------------------------------------------------------- RTL
+
+
+@pytest.mark.parametrize("fps", [10_000.0, 60_000.0])
+def test_a_chain_whose_convolutions_wait_for_rows_keeps_the_rate_it_promises(fps: float, tmp_path: Path) -> None:
+    """With FIFOs of a chain, which say nothing of those rows, it takes a tenth longer than its slowest stage."""
+    require("verilator")
+    qgraph, plan = machine(unpadded(), fps)
+    assert plan.general and plan.interval_cycles <= plan.target_cycles == 200e6 // fps
+    result = simulate(write(tmp_path, qgraph, plan), (qgraph, plan), "verilator")
+    assert result.ok and at_interval(result, plan), (result.interval_cycles, plan.interval_cycles)
+    chain = assemble(qgraph, chain_skeleton(qgraph), tuple(replace(s, module=s.name) for s in plan.stages), 200.0, plan.target_cycles)
+    assert not chain.general and chain.interval_cycles == max(s.cycles for s in plan.stages)
+    result = simulate(write(tmp_path / "chain", qgraph, chain), (qgraph, chain), "verilator")
+    assert result.ok and result.interval_cycles is not None and result.interval_cycles > 1.05 * plan.interval_cycles
+
+
+def test_padding_and_strides_that_leave_no_rows_to_wait_for_stay_a_chain() -> None:
+    net = NetBuilder(32)
+    x = net.conv("a", net.image(3, 16, 16), 4, 3)
+    x = net.conv("halve", net.conv("same", x, 4, 3, padding=PAD), 4, 2, 2)
+    assert not machine(net.finish(net.conv("last", net.conv("down", x, 4, 3, 2, padding=PAD), 3, 1)))[1].general
 
 
 @pytest.mark.parametrize(
