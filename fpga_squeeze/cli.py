@@ -378,6 +378,8 @@ def _global_options_first(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     """Entry point: runs the command and turns every expected failure into one line and an exit code."""
+    # Read when torch is loaded: its threads wait for each other asleep, not spinning, which on a machine that is busy otherwise takes half the time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         code = app(_global_options_first(sys.argv[1:]), standalone_mode=False)
     except FpgaSqueezeError as error:

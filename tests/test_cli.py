@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -233,6 +236,17 @@ def test_devices_and_version(run_cli: RunCli) -> None:
     assert {"xc7z020", "xczu9eg"} <= names
     assert "zcu104" in run_cli("devices").out
     assert run_cli("--version").out.startswith("fpga-squeeze 0.")
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "passive"), ("active", "active")])
+def test_threads_wait_asleep_unless_told_otherwise(given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch, run_cli: RunCli) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert run_cli("--version").code == 0 and os.environ["OMP_WAIT_POLICY"] == expected
+    # Nothing may have loaded torch before the variable is set.
+    early = subprocess.run([sys.executable, "-c", "import sys, fpga_squeeze.cli; sys.exit('torch' in sys.modules)"])
+    assert early.returncode == 0
 
 
 def test_every_command_has_help_with_an_example(run_cli: RunCli) -> None:

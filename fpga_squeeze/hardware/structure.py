@@ -63,7 +63,7 @@ def build_skeleton(qgraph: QuantGraph) -> Skeleton:
 
 
 def _waits_for_rows(engine: Engine) -> bool:
-    """At the start of a frame it reads more rows than later before it computes, and no padding gives it work meanwhile: behind a stage that is no faster the two
+    """At the start of a frame it reads more rows before it computes than later, and no padding gives it work meanwhile: behind a stage no faster the two
     take longer than either, which only the schedule of the general form shows. The image comes as fast as it is taken."""
     top, _, bottom, _ = engine.padding
     return top + bottom < engine.kernel - engine.stride
