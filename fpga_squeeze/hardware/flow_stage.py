@@ -66,7 +66,7 @@ def frame_cycles(stage: Stage, beats: int, *, rtl: bool) -> int:
     engine = _reader(stage)
     fill = _rows_ahead(engine) * engine.in_shape[2] * engine.ic_folds if engine is not None and not rtl else 0
     pixels = _out_pixels(stage)
-    return ceil(_service(stage, pixels, beats) * pixels) + fill
+    return max(stage.cycles, ceil(_service(stage, pixels, beats) * pixels)) + fill
 
 
 def run_stage(stage: Stage, inputs: tuple[Pixels, ...], frames: int, beats: int, *, rtl: bool) -> tuple[Pixels, tuple[Times, ...]]:
@@ -87,7 +87,13 @@ def run_stage(stage: Stage, inputs: tuple[Pixels, ...], frames: int, beats: int,
 
 
 def _service(stage: Stage, pixels: int, beats: int) -> float:
-    """Cycles a pixel of the result: of the stage's work, or of the beats in which it leaves, whichever is more."""
+    """Cycles a pixel of the result: of the slowest engine's work, or of the beats in which it leaves, whichever is more. Taking in the input, which a line
+    buffer does meanwhile, is not in it."""
+    if isinstance(stage, ConvStage):
+        return max(stage.engine.cycles / pixels, beats)
+    if isinstance(stage, ExpandStage):
+        own = sum(ceil(e.out_shape[0] / stage.out_lanes) for e in stage.engines)
+        return max(*(e.cycles / pixels for e in stage.engines), own, beats)
     return max(stage.cycles / pixels, beats)
 
 

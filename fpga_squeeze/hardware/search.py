@@ -56,7 +56,8 @@ def search(qgraph: QuantGraph, goal: Goal, device: Device | None = None) -> Foun
             skeleton = general_skeleton(qgraph)
     found = _search(qgraph, skeleton, goal, device)
     if goal.target_fps is None:
-        return found
+        # As fast as it goes: what the schedule takes is what was aimed at.
+        return replace(found, plan=replace(found.plan, target_cycles=max(found.plan.target_cycles, found.plan.interval_cycles)))
     # The schedule of the whole machine may take longer than its slowest stage: then the stages are asked for as much more.
     target, wanted = int(goal.clock_mhz * 1e6 / goal.target_fps), goal
     for _ in range(TIGHTEN):
