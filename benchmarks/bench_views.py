@@ -1,15 +1,18 @@
-"""8-bit weights and activations on eight views of every photograph: the loss in top-1 to a few tenths of a point, which single views are too few for.
+"""Eight views of every photograph: the loss in top-1 to a few tenths of a point, which single views are too few for.
 
     FPGA_SQUEEZE_DATA=folder/of/weights python benchmarks/bench_views.py [--networks 1_1,1_0] [--quantizer best]
+    python benchmarks/bench_views.py --exports OUT [OUT ...] --images photos/test
 
-The views are the photograph, three crops of it scaled up again, and their mirror images. Half of the photographs calibrates, the other half tests, then
-the other way round. The interval is over photographs: views of one are no independent images.
+The views are the photograph, three crops of it scaled up again, and their mirror images. With --networks, 8-bit weights and activations: half of the
+photographs calibrates, the other half tests, then the other way round. With --exports, machines as they were exported, on labelled images (0025_name.jpg)
+that they were not calibrated on. The interval is over photographs: views of one are no independent images.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +22,16 @@ from numpy.typing import NDArray
 
 from fpga_squeeze import passes
 from fpga_squeeze.config import ExportConfig
+from fpga_squeeze.ir import Graph
 from fpga_squeeze.load.images import load_files
 from fpga_squeeze.load.model import load_model
-from fpga_squeeze.pipeline import load_options
+from fpga_squeeze.load.preprocess import Preprocess
+from fpga_squeeze.pipeline import load_options, open_export
 from fpga_squeeze.quantize.calibrate import calibrate
 from fpga_squeeze.quantize.methods import find_methods
 from fpga_squeeze.quantize.ptq import QuantOptions, quantize
-from fpga_squeeze.simulate.paired import compare, float_scores, pooled
+from fpga_squeeze.quantize.qgraph import QuantGraph
+from fpga_squeeze.simulate.paired import Paired, compare, float_scores, pooled
 
 Pixels = NDArray[np.uint8]
 CROPS = ((0.88, 0.5, 0.5), (0.9, 0.0, 0.0), (0.9, 1.0, 1.0))
@@ -41,32 +47,54 @@ def crop(pixels: Pixels, share: float, down: float, right: float) -> Pixels:
     return np.asarray(F.interpolate(inside, size=(size, size), mode="bilinear", align_corners=False).round().clamp(0, 255).numpy(), dtype=np.uint8)
 
 
+def views(pixels: Pixels) -> list[Pixels]:
+    """The eight views of every picture."""
+    return [view for picture in (pixels, *(crop(pixels, *c) for c in CROPS)) for view in (picture, np.ascontiguousarray(picture[:, :, :, ::-1]))]
+
+
+def show(name: str, halves: list[list[Paired]]) -> None:
+    """One line: views, top-1 in float, points lost with the interval over photographs, answers alike. `halves`: the views of different photographs."""
+    both = pooled([part for half in halves for part in half])
+    each = 100 * np.concatenate([np.mean([p.real_top1.astype(float) - p.fixed_top1 for p in half], axis=0) for half in halves])
+    margin = 1.96 * each.std(ddof=1) / len(each) ** 0.5
+    print(
+        f"{name}: {both.count} views, float {100 * both.real_top1.mean():.1f}, "
+        f"lost {both.lost:.2f} ({both.lost - margin:+.2f} to {both.lost + margin:+.2f}), same class {both.agreement:.1f}", flush=True,
+    )  # fmt: skip
+
+
+def measured(graph: Graph, qgraph: QuantGraph, files: Sequence[Path], preprocess: Preprocess) -> list[Paired]:
+    """Float against fixed on every view of the labelled `files`."""
+    truth = np.array([int(f.name[:4]) for f in files], dtype=np.int64)
+    return [compare(float_scores(graph, view), qgraph, view, truth) for view in views(load_files(tuple(files), preprocess).pixels)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", default="1_1,1_0")
     parser.add_argument("--quantizer", default="best")
+    parser.add_argument("--exports", nargs="+", type=Path, default=[])
+    parser.add_argument("--images", type=Path)
     args = parser.parse_args()
+    if args.exports:
+        if args.images is None:
+            parser.error("--exports: labelled images are needed, give --images DIR")
+        for out in args.exports:
+            opened = open_export(out)
+            show(str(out), [measured(opened.float_graph, opened.qgraph, sorted(args.images.iterdir()), opened.preprocess)])
+        return
     data, methods = Path(os.environ["FPGA_SQUEEZE_DATA"]), find_methods(args.quantizer)
     files = sorted((data / "images").iterdir())
     for network in args.networks.split(","):
         loaded = load_model(data / f"squeezenet{network}_imagenet.pt", load_options(ExportConfig(preprocess="caffe" if network == "1_0" else None)))
         graph = passes.lower(loaded.graph, loaded.preprocess)
-        found, lost = [], []
+        halves = []
         for half in (0, 1):
-            own, test = (load_files(tuple(files[i::2]), loaded.preprocess).pixels for i in (half, 1 - half))
-            truth = np.array([int(f.name[:4]) for f in files[1 - half :: 2]], dtype=np.int64)
+            own = load_files(tuple(files[half::2]), loaded.preprocess).pixels
             calibration = calibrate(graph, own, equalize=methods.equalize, by_answer=methods.answer_ranges)
             qgraph = quantize(graph, calibration, QuantOptions(methods=methods))
-            views = [view for picture in (test, *(crop(test, *c) for c in CROPS)) for view in (picture, np.ascontiguousarray(picture[:, :, :, ::-1]))]
-            parts = [compare(float_scores(graph, view), qgraph, view, truth) for view in views]
-            found += parts
-            lost.append(np.mean([p.real_top1.astype(float) - p.fixed_top1 for p in parts], axis=0))
-        both, each = pooled(found), 100 * np.concatenate(lost)
-        margin = 1.96 * each.std(ddof=1) / len(each) ** 0.5
-        print(
-            f"v{network.replace('_', '.')} {args.quantizer}: {both.count} views, float {100 * both.real_top1.mean():.1f}, "
-            f"lost {both.lost:.2f} ({both.lost - margin:+.2f} to {both.lost + margin:+.2f}), same class {both.agreement:.1f}", flush=True,
-        )  # fmt: skip
+            halves.append(measured(graph, qgraph, files[1 - half :: 2], loaded.preprocess))
+        show(f"v{network.replace('_', '.')} {args.quantizer}", halves)
 
 
 if __name__ == "__main__":

@@ -44,8 +44,6 @@ class Quantized:
 
 AUTO = "auto"
 """A --weight-budget that is what --budget or the device leaves."""
-DEVICE_STEPS = 6
-"""Sizes tried for a device: the last two differ by about two percent."""
 IDLE_SHARE = 2.0
 """Idle blocks, so many times, are what weights are widened by at most: the blocks in use are not full either."""
 FINE = 1.04
@@ -122,21 +120,18 @@ def _within(quantized: Quantized, config: ExportConfig, device: Device) -> Found
 
 
 def _fill_device(quantized: Quantized, search: WidthSearch, config: ExportConfig, device: Device) -> tuple[Quantized, Found]:
-    """The widest weights with which the machine fits the device's blocks and logic, and --budget: by bisection over their size, a search for folds and
-    storage each time."""
+    """The widest weights with which the machine fits the device's blocks and logic, and --budget: a search for folds and storage at each size tried."""
     narrowest, widest = search.sizes
     low, high = narrowest / 8 + 1, min(widest / 8 + 1, float(weight_budget_bytes(config)))
-    try:
-        return _at_size(quantized, search, config, device, high)
-    except CheckFailedError:
-        best = _at_size(quantized, search, config, device, low)
-    for _ in range(DEVICE_STEPS):
-        middle = (low * high) ** 0.5
+
+    def fits(size: float) -> tuple[Quantized, Found] | None:
         try:
-            best, low = _at_size(quantized, search, config, device, middle), middle
+            return _at_size(quantized, search, config, device, size)
         except CheckFailedError:
-            high = middle
-    return best
+            return None
+
+    # The narrowest last: where even they do not fit, what they lack is the message.
+    return _widest(fits, low, high) or _at_size(quantized, search, config, device, low)
 
 
 def _widened(quantized: Quantized, search: WidthSearch, config: ExportConfig, max_drop: float, device: Device) -> tuple[Quantized, Found]:
@@ -144,37 +139,42 @@ def _widened(quantized: Quantized, search: WidthSearch, config: ExportConfig, ma
     wider machine is as fast as theirs, with it fast enough. Those bits are free, and the expected drop is an estimate on few images."""
     assert quantized.widths is not None
     first = _within(quantized, config, device)
-    best: tuple[Quantized, Found] | None = None
 
-    def holds(size: float) -> bool:
-        nonlocal best
+    def is_free(size: float) -> tuple[Quantized, Found] | None:
         try:
             wider = _at_size(quantized, search, config, device, size)
         except CheckFailedError:
-            return False
-        if config.target_fps is None and wider[1].plan.interval_cycles > first.plan.interval_cycles:
-            return False
-        best = wider
-        return True
+            return None
+        slower = config.target_fps is None and wider[1].plan.interval_cycles > first.plan.interval_cycles
+        return None if slower else wider
 
     low = quantized.widths.weight_bits / 8
-    high = min(search.sizes[1] / 8 + 1, low + IDLE_SHARE * _idle_bytes(first))
-    if high > FINE * low and not holds(high):
-        while high > FINE * low:
-            middle = (low * high) ** 0.5
-            if holds(middle):
-                low = middle
-            else:
-                high = middle
-    if best is None:
+    best = _widest(is_free, low, min(search.sizes[1] / 8 + 1, low + IDLE_SHARE * _idle_bytes(first)))
+    if best is None or best[0].widths is None:
         return quantized, first
-    widths = best[0].widths
-    assert widths is not None
-    drop = search.expected_drop(widths)
+    drop = search.expected_drop(best[0].widths)
     # The estimate of another size may say more by chance; the promise is held to the one that is built.
     if drop.top1 + drop.error > max_drop:
         return quantized, first
-    return replace(best[0], widths=replace(widths, drop=drop)), best[1]
+    return replace(best[0], widths=replace(best[0].widths, drop=drop)), best[1]
+
+
+def _widest(built: Callable[[float], tuple[Quantized, Found] | None], low: float, high: float) -> tuple[Quantized, Found] | None:
+    """What `built` makes of the largest size above `low` and up to `high` bytes of which it makes anything, by bisection; None where there is none, or where
+    the two are as good as equal."""
+    if high <= FINE * low:
+        return None
+    best = built(high)
+    if best is not None:
+        return best
+    while high > FINE * low:
+        middle = (low * high) ** 0.5
+        found = built(middle)
+        if found is None:
+            high = middle
+        else:
+            best, low = found, middle
+    return best
 
 
 def _idle_bytes(found: Found) -> float:

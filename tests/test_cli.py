@@ -242,6 +242,7 @@ def test_devices_and_version(run_cli: RunCli) -> None:
 def test_threads_wait_asleep_unless_told_otherwise(given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch, run_cli: RunCli) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
     if given is None:
+        # Set and deleted, so that what the command sets is taken back after the test.
         monkeypatch.delenv("OMP_WAIT_POLICY")
     assert run_cli("--version").code == 0 and os.environ["OMP_WAIT_POLICY"] == expected
     # Nothing may have loaded torch before the variable is set.

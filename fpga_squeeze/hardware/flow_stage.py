@@ -87,14 +87,10 @@ def run_stage(stage: Stage, inputs: tuple[Pixels, ...], frames: int, beats: int,
 
 
 def _service(stage: Stage, pixels: int, beats: int) -> float:
-    """Cycles a pixel of the result: of the slowest engine's work, or of the beats in which it leaves, whichever is more. Taking in the input, which a line
-    buffer does meanwhile, is not in it."""
-    if isinstance(stage, ConvStage):
-        return max(stage.engine.cycles / pixels, beats)
-    if isinstance(stage, ExpandStage):
-        own = sum(ceil(e.out_shape[0] / stage.out_lanes) for e in stage.engines)
-        return max(*(e.cycles / pixels for e in stage.engines), own, beats)
-    return max(stage.cycles / pixels, beats)
+    """Cycles a pixel of the result: of the stage's work, or of the beats in which it leaves, whichever is more. Taking in the input, which a line buffer does
+    meanwhile, is not in it."""
+    work = stage.work_cycles if isinstance(stage, ConvStage | ExpandStage) else stage.cycles
+    return max(work / pixels, beats)
 
 
 def _out_pixels(stage: Stage) -> int:

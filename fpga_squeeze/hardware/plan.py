@@ -28,10 +28,15 @@ class ConvStage:
     engine: Engine
 
     @property
+    def work_cycles(self) -> int:
+        """The engine's work."""
+        return self.engine.cycles
+
+    @property
     def cycles(self) -> int:
         """Slowest of the engine's work and taking in the input, a beat a cycle."""
         e = self.engine
-        return max(e.cycles, e.in_shape[1] * e.in_shape[2] * e.ic_folds)
+        return max(self.work_cycles, e.in_shape[1] * e.in_shape[2] * e.ic_folds)
 
     @property
     def engines(self) -> tuple[Engine, ...]:
@@ -55,12 +60,18 @@ class ExpandStage:
     out_lanes: int
 
     @property
-    def cycles(self) -> int:
-        """Slowest of the two engines, taking in the input, and sending out the concatenated pixels, a beat a cycle."""
+    def work_cycles(self) -> int:
+        """Slowest of the two engines and sending out the concatenated pixels, a beat a cycle."""
         e1, e3 = self.expand1x1, self.expand3x3
         pixels = e3.out_shape[1] * e3.out_shape[2]
         out = pixels * (ceil(e1.out_shape[0] / self.out_lanes) + ceil(e3.out_shape[0] / self.out_lanes))
-        return max(e1.cycles, e3.cycles, e3.in_shape[1] * e3.in_shape[2] * e3.ic_folds, out)
+        return max(e1.cycles, e3.cycles, out)
+
+    @property
+    def cycles(self) -> int:
+        """Slowest of the two engines, taking in the input, and sending out the concatenated pixels, a beat a cycle."""
+        e3 = self.expand3x3
+        return max(self.work_cycles, e3.in_shape[1] * e3.in_shape[2] * e3.ic_folds)
 
     @property
     def engines(self) -> tuple[Engine, ...]:
