@@ -25,6 +25,9 @@ app = typer.Typer(
     "\n\nExample: fpga-squeeze export squeezenet1_1.pt --calibration images/ -o out",
 )
 
+STOPPED = 130
+"""Exit code after Ctrl-C, as a shell has it."""
+
 OutFolder = Annotated[Path, typer.Argument(metavar="OUT", help="Folder written by `fpga-squeeze export`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of tables.")]
 LabelsFile = Annotated[Path | None, typer.Option("--labels", help="Text file with one class name a line, in class order.")]
@@ -385,7 +388,7 @@ def main() -> None:
     except FpgaSqueezeError as error:
         sys.exit(_fail(str(error), error.exit_code))
     except typer.Abort:
-        sys.exit(_fail("stopped", 130))
+        sys.exit(_fail("stopped", STOPPED))
     except _UsageError as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         sys.exit(_fail(f"{' '.join(message.split())} (see fpga-squeeze --help)", 2))
@@ -394,7 +397,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except KeyboardInterrupt:
-        sys.exit(_fail("stopped", 130))
+        sys.exit(_fail("stopped", STOPPED))
+    if code == STOPPED:
+        # Typer's newer versions make this exit code of a KeyboardInterrupt.
+        _fail("stopped", STOPPED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -6,8 +6,10 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -248,6 +250,16 @@ def test_threads_wait_asleep_unless_told_otherwise(given: str | None, expected: 
     # Nothing may have loaded torch before the variable is set.
     early = subprocess.run([sys.executable, "-c", "import sys, fpga_squeeze.cli; sys.exit('torch' in sys.modules)"])
     assert early.returncode == 0
+
+
+def test_a_stopped_run_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fpga_squeeze", "export", str(embedded_model_path()), "--calibration", str(CALIBRATION), "-o", str(tmp_path / "out")]
+    # A run in the background of a shell would inherit that SIGINT is ignored.
+    run = subprocess.Popen([*command, "--max-drop", "1"], stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    time.sleep(2)
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 130 and errors == "fpga-squeeze: error: stopped\n" and list(tmp_path.iterdir()) == []
 
 
 def test_every_command_has_help_with_an_example(run_cli: RunCli) -> None:
