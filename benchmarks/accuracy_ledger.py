@@ -64,14 +64,13 @@ SPARSE = "8 bits, `best`, zeros left out"
 def part(version: str, half: int) -> dict[str, object]:
     """One network calibrated on one half of the photographs and tested on the other."""
     data = Path(os.environ["FPGA_SQUEEZE_DATA"])
-    files = sorted((data / "images").iterdir())
+    model, files = data / f"squeezenet{version}_imagenet.pt", sorted((data / "images").iterdir())
     config = ExportConfig(preprocess="caffe" if version == "1_0" else None, quantizer="best", weight_budget=BUDGETS[0])
     start = time.monotonic()
-    measured = pipeline.quantize_model(data / f"squeezenet{version}_imagenet.pt", files[half::2], config)
+    measured = pipeline.quantize_model(model, files[half::2], config)
     print(f"v{version} half {half}: measured after {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     search = measured.search
     assert search is not None
-    plain = pipeline.quantize_model(data / f"squeezenet{version}_imagenet.pt", files[half::2], replace(config, weight_budget=None, quantizer="fast"))
     test = files[1 - half :: 2]
     pixels = load_files(tuple(test), measured.loaded.preprocess).pixels
     truth = np.array([int(f.name[:4]) for f in test], dtype=np.int64)
@@ -84,7 +83,10 @@ def part(version: str, half: int) -> dict[str, object]:
             quantized, found = planning.fold_model(replace(measured, qgraph=search.quantize(widths), widths=widths), own, None)
         else:
             options = QuantOptions(row.bits, methods=row.methods, codebook_bits=row.codebook)
-            qgraph = plain.qgraph if row.methods == FAST else quantize(search.graph, search.calibration, options)
+            if options.fine:  # has ranges of its own
+                qgraph = pipeline.quantize_model(model, files[half::2], replace(own, weight_budget=None)).qgraph
+            else:
+                qgraph = quantize(search.graph, search.calibration, options)
             quantized = replace(measured, qgraph=qgraph, search=None, widths=None)
             found = planning.choose_plan(qgraph, own, None)
         rows[row.name] = _sizes(quantized, found.plan, own) | _hits(compare(scores, quantized.qgraph, pixels, truth))

@@ -21,9 +21,8 @@ from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.load.images import load_files
 from fpga_squeeze.load.model import load_model
 from fpga_squeeze.pipeline import load_options
-from fpga_squeeze.quantize.calibrate import calibrate
 from fpga_squeeze.quantize.methods import BEST, PLAIN
-from fpga_squeeze.quantize.ptq import QuantOptions, quantize
+from fpga_squeeze.quantize.ptq import QuantOptions, calibrate_for, quantize
 from fpga_squeeze.simulate.fast import FastSimulator
 from fpga_squeeze.simulate.paired import compare, float_scores, pooled
 
@@ -35,7 +34,9 @@ STEPS = (
     ("error compensation (fast)", {"compensate": True}),
     ("fit to quantized inputs", {"refit": True}),
     ("rounding by descent", {"descend": True}),
-    ("scales by the answer (best)", {"answer_ranges": True}),
+    ("scales by the answer", {"answer_ranges": True}),
+    ("channel ranges by the answer", {"channel_ranges": True}),
+    ("clipped reference (best)", {"clipped_reference": True}),
 )
 
 
@@ -61,11 +62,11 @@ def main() -> None:
     for name, change in STEPS:
         methods = replace(methods, **change)
         start, line = time.monotonic(), f"{name:28}"
-        calibrations = [calibrate(graph, c, equalize=methods.equalize, by_answer=methods.answer_ranges) for c, *_ in halves]
         for bits in (int(b) for b in args.bits.split(",")):
             found, divergence = [], []
-            for calibration, (_, pixels, truth, scores) in zip(calibrations, halves, strict=True):
-                qgraph = quantize(graph, calibration, QuantOptions(bits, methods=methods))
+            options = QuantOptions(bits, methods=methods)
+            for own, pixels, truth, scores in halves:
+                qgraph = quantize(graph, calibrate_for(graph, own, options), options)
                 node = qgraph[qgraph.output]
                 area = float(np.prod(qgraph[node.inputs[0]].shape[1:]))
                 real, got = (_log_softmax(s) for s in (scores, FastSimulator(qgraph).run(pixels) * node.fmt.scale / area))

@@ -22,18 +22,17 @@ from fpga_squeeze.errors import InputError
 from fpga_squeeze.hardware import devices, folding
 from fpga_squeeze.hardware.devices import Device
 from fpga_squeeze.hardware.plan import FoldPlan
-from fpga_squeeze.ir import Conv, Graph, has_caps
+from fpga_squeeze.ir import Conv, Graph
 from fpga_squeeze.load.arrays import array_set
 from fpga_squeeze.load.images import ImageSet, list_images, load_files
 from fpga_squeeze.load.model import LoadedModel, LoadOptions, load_model
 from fpga_squeeze.load.preprocess import Preprocess
 from fpga_squeeze.planning import AUTO, SMALLEST, Quantized, fold_model, smallest_device, weight_budget_bytes
 from fpga_squeeze.quantize import store
-from fpga_squeeze.quantize.calibrate import calibrate
 from fpga_squeeze.quantize.methods import find_methods
 from fpga_squeeze.quantize.mixed import WidthOptions, Widths, check_feasible, check_names, search_widths, weight_counts
 from fpga_squeeze.quantize.prescribed import quantize_prescribed
-from fpga_squeeze.quantize.ptq import QuantOptions, quantize
+from fpga_squeeze.quantize.ptq import QuantOptions, calibrate_for, quantize
 from fpga_squeeze.quantize.qgraph import QAdd, QConv, QuantGraph
 from fpga_squeeze.report import budget as budget_report
 from fpga_squeeze.report import html, samples
@@ -179,12 +178,9 @@ def quantize_model(
         return Quantized(_checked(loaded, images, progress, qgraph), graph, qgraph, images)
     loaded = _checked(loaded, images, progress)
     options = _quant_options(config)
-    # Caps fall on the largest integer of their tensors, so the scales depend on the width.
-    methods = options.methods
-    act_bits = config.act_bits if has_caps(graph) or methods.answer_ranges else 8
-    calibrated = calibrate(
-        graph, images.pixels, lambda done, total: progress("calibrate", done, total), act_bits, methods.equalize, methods.answer_ranges
-    )
+    if widths is not None:
+        options = replace(options, methods=replace(options.methods, channel_ranges=False))  # weights of all widths share the ranges
+    calibrated = calibrate_for(graph, images.pixels, options, lambda done, total: progress("calibrate", done, total))
     if widths is not None:
         search = search_widths(graph, calibrated, widths, lambda done, total: progress("measure widths", done, total), activations=_whole(config))
         measured = Quantized(loaded, calibrated.graph, QuantGraph((), ""), images, calibrated.stats, search)

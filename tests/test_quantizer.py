@@ -12,20 +12,21 @@ import torch
 from conftest import RunCli
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quant_graphs import fire_network
+from quant_graphs import bypass_network, fire_network
 
 from fpga_squeeze import pipeline
 from fpga_squeeze.config import ExportConfig
 from fpga_squeeze.errors import InputError
-from fpga_squeeze.ir import Conv, Graph
+from fpga_squeeze.ir import Conv, GlobalAveragePool, Graph, GraphBuilder, Input
 from fpga_squeeze.quantize.answer_ranges import answer_scales
 from fpga_squeeze.quantize.calibrate import calibrate
+from fpga_squeeze.quantize.channel_ranges import channel_ranges
 from fpga_squeeze.quantize.codebook import learn_codebook
 from fpga_squeeze.quantize.drop import DropMeter
 from fpga_squeeze.quantize.legality import verify_quantized
 from fpga_squeeze.quantize.methods import BEST, FAST, PLAIN, QUANTIZERS, Methods, find_methods
 from fpga_squeeze.quantize.propagate import LayerData, _least_squares
-from fpga_squeeze.quantize.ptq import QuantOptions, quantize
+from fpga_squeeze.quantize.ptq import QuantOptions, calibrate_for, quantize
 from fpga_squeeze.quantize.qgraph import QConv, QuantGraph
 from fpga_squeeze.quantize.weights import descend, pruned_weights, round_weights, to_grid
 from fpga_squeeze.simulate.fast import FastSimulator
@@ -163,6 +164,62 @@ def test_best_beats_fast_beats_plain_where_weights_are_coarse() -> None:
             total += divergence(calibration.graph, quantize(graph, calibration, QuantOptions(4, methods=QUANTIZERS[name])), fresh)
         found[name] = total
     assert found["best"] < 0.95 * found["fast"] and found["fast"] < 0.8 * found["plain"], found
+
+
+def test_the_range_of_a_channel_is_what_serves_the_answer() -> None:
+    """Three channels of one tensor: small but for one pixel of one image; even; read by nothing. At 4 bits the first gives that pixel up."""
+    rng = np.random.default_rng(4)
+    pixels = rng.integers(0, 256, size=(12, 3, 9, 9), dtype=np.uint8)
+    pixels[:, 0] = pixels[:, 0] // 8
+    pixels[3, 0, 4, 4] = 255
+    reads = rng.normal(size=(6, 3, 1, 1)) * 0.1
+    reads[:, 2] = 0.0
+    b = GraphBuilder()
+    image = b.add("image", Input((3, 9, 9)), ())
+    made = b.add("made", Conv(np.eye(3).reshape(3, 3, 1, 1), np.zeros(3), relu=True), (image,))
+    graph = b.build(b.add("mean", GlobalAveragePool(), (b.add("scores", Conv(reads, np.zeros(6)), (made,)),)))
+    peaks = {n.name: np.full(n.shape[0], 255.0) for n in graph.nodes}
+    small, even, unread = channel_ranges(graph, pixels, peaks, 4)["made"]
+    assert 25.0 < small < 80.0 and 200.0 < even < 361.0 and unread == 255.0
+    calls: list[tuple[int, int]] = []
+    again = channel_ranges(graph, pixels, peaks, 4, lambda done, total: calls.append((done, total)))
+    assert np.array_equal(again["made"], [small, even, unread]) and calls == [(i, 6) for i in range(1, 7)]
+
+
+@pytest.mark.parametrize("graph", [fire_network(2), bypass_network(True)], ids=["fire", "bypass"])
+def test_ranges_by_channel_leave_the_function_and_serve_weights_of_one_fine_width(graph: Graph) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, size=(10, *graph.input.shape), dtype=np.uint8)
+    calls: list[tuple[int, int]] = []
+    fine = calibrate_for(graph, pixels, QuantOptions(methods=BEST), lambda done, total: calls.append((done, total)))
+    assert calls == sorted(calls) and {total for _, total in calls} == {8} and len(calls) > 8
+    x = torch.from_numpy(pixels.astype(np.float32))
+    assert torch.allclose(FloatModel(graph).run(x), FloatModel(fine.graph).run(x), rtol=1e-3, atol=1e-3)
+    verify_quantized(quantize(graph, fine, QuantOptions(methods=BEST)))
+    plain = calibrate(graph, pixels, by_answer=True)
+    assert any(not np.allclose(fine.scales[name], plain.scales[name], rtol=0.05) for name in plain.scales)
+    for other in (QuantOptions(7, methods=BEST), QuantOptions(layer_bits=(("conv1", 8),), methods=BEST), QuantOptions(codebook_bits=6, methods=BEST)):
+        coarse = calibrate_for(graph, pixels, other)
+        assert all(np.array_equal(coarse.scales[name], plain.scales[name]) for name in plain.scales)
+
+
+def test_clipped_values_do_not_bend_the_layers_that_read_them() -> None:
+    """A squeeze clipped to a quarter of its range: rounding is negligible, so what changes in the weights that read it is what a fit makes of the clipping."""
+    graph = fire_network(3)
+    calibration = calibrate(graph, PIXELS, act_bits=12)
+    fmt = quantize(graph, calibration, QuantOptions(12, 12))["fire2.squeeze"].fmt
+    calibration = replace(calibration, fracs={"fire2.squeeze": fmt.frac + 2})
+
+    def bent(methods: Methods, bits: int = 12) -> tuple[QConv, float]:
+        made = quantize(graph, calibration, QuantOptions(bits, 12, methods=methods))
+        reader, source = convs(made)["fire2.expand1x1"], calibration.graph["fire2.expand1x1"].op
+        assert made["fire2.squeeze"].fmt.frac == fmt.frac + 2 and isinstance(source, Conv)
+        bias = reader.bias * np.exp2(-(reader.weight_frac + fmt.frac + 2).astype(float)) - source.bias
+        return reader, float(np.abs(bias).max() / np.abs(source.bias).max())
+
+    for methods in (BEST, replace(BEST, refit=False)):
+        assert bent(methods)[1] < 0.01 and bent(replace(methods, clipped_reference=False))[1] > 0.1
+    coarse, before = (bent(replace(BEST, clipped_reference=flag), bits=7)[0] for flag in (True, False))
+    assert np.array_equal(coarse.weight, before.weight) and np.array_equal(coarse.bias, before.bias), "below 8 bits the whole range is what counts"
 
 
 def test_quantizers_by_name() -> None:

@@ -20,7 +20,7 @@ from fpga_squeeze.quantize.equalize import capped, tied_groups, unscaled_groups
 from fpga_squeeze.quantize.groups import format_groups
 from fpga_squeeze.simulate.float_model import FloatModel, apply_node, node_parameters
 
-IMAGE_LIMIT = 32
+ANSWER_IMAGES = 32
 BATCH = 8
 STEPS = 4
 """Steps tried an octave."""
@@ -32,14 +32,15 @@ SLACK = 1.02
 
 
 def answer_scales(
-    graph: Graph, pixels: NDArray[np.uint8], act_bits: int, report: Callable[[int, int], None]
+    graph: Graph, pixels: NDArray[np.uint8], act_bits: int, report: Callable[[int, int], None], images: int = ANSWER_IMAGES
 ) -> tuple[dict[str, float], dict[str, int]]:  # fmt: skip
     """(factor in [1, 2) by node name, frac by node name) for every tensor whose scale is free; others are in neither.
 
     Args:
-        graph: lowered, equalized. `pixels`: uint8 (N, C, H, W). `report`: called with (done, total) tensors.
+        graph: lowered, equalized. `pixels`: uint8 (N, C, H, W). `report`: called with (done, total) tensors. `images`: how many are
+            looked at, evenly spaced.
     """
-    search = AnswerSearch(graph, pixels)
+    search = AnswerSearch(graph, pixels, images)
     factors: dict[str, float] = {}
     fracs: dict[str, int] = {}
     groups = free_groups(graph)
@@ -68,9 +69,9 @@ def free_groups(graph: Graph) -> list[list[str]]:
 class AnswerSearch:
     """The float network's tensors on some images, and what comes of rounding one of them."""
 
-    def __init__(self, graph: Graph, pixels: NDArray[np.uint8]) -> None:
-        """`graph`: lowered. `pixels`: uint8 (N, C, H, W), of which up to IMAGE_LIMIT are taken."""
-        chosen = np.linspace(0, len(pixels) - 1, min(IMAGE_LIMIT, len(pixels))).round().astype(np.int64)
+    def __init__(self, graph: Graph, pixels: NDArray[np.uint8], images: int = ANSWER_IMAGES) -> None:
+        """`graph`: lowered. `pixels`: uint8 (N, C, H, W), of which up to `images` are taken."""
+        chosen = np.linspace(0, len(pixels) - 1, min(images, len(pixels))).round().astype(np.int64)
         batches = [torch.from_numpy(pixels[chosen[i : i + BATCH]].astype(np.float32)) for i in range(0, len(chosen), BATCH)]
         self._graph = graph
         self._parameters = {n.name: node_parameters(n) for n in graph.nodes}

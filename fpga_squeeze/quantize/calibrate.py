@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.ir import F64, Graph
-from fpga_squeeze.quantize.answer_ranges import answer_scales
+from fpga_squeeze.quantize.answer_ranges import ANSWER_IMAGES, answer_scales
+from fpga_squeeze.quantize.channel_ranges import channel_ranges
 from fpga_squeeze.quantize.equalize import channel_scales, rescale
 from fpga_squeeze.quantize.formats import tensor_factors
 from fpga_squeeze.quantize.stats import BINS, TensorStats
 from fpga_squeeze.simulate.float_model import FloatModel
 
 BATCH = 8
+CHANNEL_STRENGTH = 0.6
+"""How much of the difference between ranges by the answer is evened out: they are closer to what a channel needs than peaks are."""
+CHANNEL_ANSWER_IMAGES = 64
 Progress = Callable[[int, int], None]
 """Called with (done, total) steps."""
 
@@ -59,20 +63,23 @@ def calibrate(
     act_bits: int = 8,
     equalize: bool = True,
     by_answer: bool = False,
+    by_channel: bool = False,
 ) -> Calibration:
     """Run the lowered float graph over the images twice: channel ranges first, then, equalized, histograms over the tensors' ranges.
 
     Args:
         graph: lowered, takes raw pixels. `pixels`: uint8 (N, C, H, W), N >= 1. `act_bits`: width for which the tensors are scaled to fit best;
             any other width may be quantized to as well. `equalize`: False leaves every weight as it is. `by_answer`, with `equalize`: scales by what they do to
-            the answer (quantize/answer_ranges.py) instead of the tensors' own error.
+            the answer (quantize/answer_ranges.py) instead of the tensors' own error. `by_channel`, with both: evens out not the channels' peaks but the ranges
+            that serve the answer best (quantize/channel_ranges.py), and looks at twice as many answers.
     Raises:
         InputError: no images, a wrong shape, or values that are not finite.
     """
     if pixels.ndim != 4 or len(pixels) == 0 or pixels.dtype != np.uint8 or pixels.shape[1:] != graph.input.shape:
         raise InputError(f"calibration: uint8 images of shape {graph.input.shape} were expected, got {pixels.dtype} {pixels.shape}")
     batches = -(-len(pixels) // BATCH)
-    runs = 3 if by_answer and equalize else 2
+    by_answer, by_channel = by_answer and equalize, by_channel and by_answer and equalize
+    runs = 2 + by_answer + by_channel
 
     def report(done: int) -> None:
         if progress is not None:
@@ -83,20 +90,25 @@ def calibrate(
         for n in graph.nodes:
             ranges[n.name] = _widen(n.name, ranges.get(n.name), values[n.name])
         report(done + 1)
-    ones = {n.name: np.ones(n.shape[0]) for n in graph.nodes}
-    scales = channel_scales(graph, {name: r.peak for name, r in ranges.items()}) if equalize else ones
+    peaks = {name: r.peak for name, r in ranges.items()}
+    if by_channel:
+        best = channel_ranges(graph, pixels, peaks, act_bits, lambda done, total: report(batches + done * batches // total))
+        scales = channel_scales(graph, best, CHANNEL_STRENGTH)
+    else:
+        scales = channel_scales(graph, peaks) if equalize else {n.name: np.ones(n.shape[0]) for n in graph.nodes}
     limits = {name: (min(0.0, float((r.low * scales[name]).min())), max(0.0, float((r.high * scales[name]).max()))) for name, r in ranges.items()}
     equalized = rescale(graph, scales)
     counts = {n.name: np.zeros(BINS, dtype=np.int64) for n in graph.nodes}
     for done, values in enumerate(_traces(equalized, pixels)):
         for name, total in counts.items():
             total += _histogram(values[name], limits[name])
-        report(batches + done + 1)
+        report((1 + by_channel) * batches + done + 1)
     stats = {name: TensorStats(*limits[name], counts[name]) for name in counts}
     factors = tensor_factors(graph, stats, act_bits, only_caps=not equalize)
     fracs: dict[str, int] = {}
-    if by_answer and equalize:
-        found, fracs = answer_scales(equalized, pixels, act_bits, lambda done, total: report(2 * batches + done * batches // total))
+    if by_answer:
+        images = CHANNEL_ANSWER_IMAGES if by_channel else ANSWER_IMAGES
+        found, fracs = answer_scales(equalized, pixels, act_bits, lambda done, total: report((runs - 1) * batches + done * batches // total), images)
         factors |= found
     scales = {name: scales[name] * factors[name] for name in scales}
     scaled = {name: stats[name].scaled(factors[name]) for name in stats}

@@ -41,10 +41,10 @@ def _scaled_cap(cap: float | None, factors: F64) -> float | None:
     return None if cap is None else cap * float(factors[0])
 
 
-def channel_scales(graph: Graph, peaks: dict[str, F64]) -> dict[str, F64]:
+def channel_scales(graph: Graph, peaks: dict[str, F64], strength: float = STRENGTH) -> dict[str, F64]:
     """Factor of every channel of every tensor, (C,) by node name, from its typical largest magnitude `peaks`, (C,) by node name.
 
-    A channel with a smaller peak than its group's largest is raised by (largest / peak) ** STRENGTH: evening out all of the difference
+    A channel with a smaller peak than its group's largest is raised by (largest / peak) ** strength: evening out all of the difference
     would leave the weights that read the channels too uneven.
     """
     channel = tied_channels(graph)
@@ -63,7 +63,7 @@ def channel_scales(graph: Graph, peaks: dict[str, F64]) -> dict[str, F64]:
         if isinstance(n.op, Conv | Add) and n.op.cap is not None:
             fixed[channel[n.name]] = True  # a cap is one number for all channels
     top = np.where(largest > 0, largest, 1.0)[group]
-    raised = np.clip((top / np.where(peak > 0, peak, top)) ** STRENGTH, 1.0, RATIO_LIMIT)
+    raised = np.clip((top / np.where(peak > 0, peak, top)) ** strength, 1.0, RATIO_LIMIT)
     factor = np.where(fixed, 1.0, raised)
     return {name: factor[c] for name, c in channel.items()}
 

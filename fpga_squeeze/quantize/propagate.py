@@ -91,11 +91,17 @@ def _least_squares(moment: F64, wanted: F64, start: F64, free: F64) -> F64:
 class Propagation:
     """The two networks' tensors at the current layer, over at most 128 evenly spaced images (fewer where maps are huge)."""
 
-    def __init__(self, graph: Graph, pixels: NDArray[np.uint8]) -> None:
+    def __init__(self, graph: Graph, pixels: NDArray[np.uint8], *, clipped: bool = False) -> None:
+        """`clipped`: the float network's tensors end where the formats of the quantized one do.
+
+        A value that its format clips is wrong by more than all rounding, but only in the few images that have it. Least squares and means would bend the next
+        layer for their sake, in all images; with both networks clipped alike, they take back only what is wrong everywhere.
+        """
         largest = 4 * max(prod(n.shape) for n in graph.nodes)
         count = max(1, min(len(pixels), IMAGE_LIMIT, TENSOR_BYTES_LIMIT // largest))
         chosen = np.linspace(0, len(pixels) - 1, count).round().astype(np.int64)
         self._graph = graph
+        self._clipped = clipped
         self._pixels = pixels[chosen]
         self._float: dict[str, torch.Tensor] = {}
         self._fixed: dict[str, torch.Tensor] = {}
@@ -174,6 +180,9 @@ class Propagation:
                 part = slice(start, start + BATCH)
                 self._float[node.name][part] = apply_node(node, tuple(self._float[i][part] for i in node.inputs), parameters)
                 self._fixed[node.name][part] = simulator.apply(quantized, tuple(self._fixed[i][part].to(torch.float32) for i in node.inputs))
+        if self._clipped:
+            fmt = quantized.fmt
+            self._float[node.name].clamp_(fmt.qmin * fmt.scale, fmt.qmax * fmt.scale)
         for name in set(node.inputs):
             self._readers[name] -= 1
             if self._readers[name] == 0:

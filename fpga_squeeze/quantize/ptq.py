@@ -7,16 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fpga_squeeze.errors import InputError
 from fpga_squeeze.fixed_point import Int64, TensorFormat, accumulator_range, signed_bits
-from fpga_squeeze.ir import F64, Add, Concat, Conv, GlobalAveragePool, Graph, Input, MaxPool, Node
+from fpga_squeeze.ir import F64, Add, Concat, Conv, GlobalAveragePool, Graph, Input, MaxPool, Node, has_caps
 from fpga_squeeze.quantize.answer_ranges import free_groups
-from fpga_squeeze.quantize.calibrate import Calibration
+from fpga_squeeze.quantize.calibrate import Calibration, Progress, calibrate
 from fpga_squeeze.quantize.codebook import INDEX_BITS, learn_codebook
 from fpga_squeeze.quantize.formats import choose_formats
 from fpga_squeeze.quantize.groups import format_groups
-from fpga_squeeze.quantize.methods import FAST, Methods
+from fpga_squeeze.quantize.methods import FAST, FINE_BITS, Methods
 from fpga_squeeze.quantize.propagate import LayerData, Propagation
 from fpga_squeeze.quantize.qgraph import QAdd, QConcat, QConv, QGlobalSum, QInput, QMaxPool, QNode, QOp, QuantGraph
 from fpga_squeeze.quantize.weights import choose_weight_frac, descend, pruned_weights, round_weights, useful_frac
@@ -58,8 +59,23 @@ class QuantOptions:
                 raise InputError(f"{label}: {INDEX_BITS[0]} to {INDEX_BITS[1]} was expected, or 0 for none, got {bits}")
 
 
+    @property
+    def fine(self) -> bool:
+        """All weights have one width of FINE_BITS or more and no codebook, so that activations cause most of the error."""
+        return self.weight_bits >= FINE_BITS and not self.layer_bits and not self.codebook_bits and not self.layer_codebooks
+
+
 Observer = Callable[[Node, Conv, tuple[TensorFormat, TensorFormat], LayerData], None]
 """Called with every convolution before it is rounded: its node and operator, the formats of its input and output, the data it is rounded for."""
+
+
+def calibrate_for(graph: Graph, pixels: NDArray[np.uint8], options: QuantOptions, progress: Progress | None = None) -> Calibration:
+    """The calibration that `options` ask for. Arguments and errors as of `calibrate`."""
+    methods = options.methods
+    # Caps fall on the largest integer of their tensors, so the scales depend on the width.
+    act_bits = options.act_bits if has_caps(graph) or methods.answer_ranges else 8
+    by_channel = methods.channel_ranges and options.fine
+    return calibrate(graph, pixels, progress, act_bits, methods.equalize, methods.answer_ranges, by_channel)
 
 
 def quantize(graph: Graph, calibration: Calibration, options: QuantOptions, observe: Observer | None = None) -> QuantGraph:
@@ -78,7 +94,7 @@ def quantize(graph: Graph, calibration: Calibration, options: QuantOptions, obse
     methods = options.methods
     chosen = calibration.fracs if options.act_bits == calibration.act_bits else {}
     formats = choose_formats(graph, calibration.stats, options.act_bits, clip=methods.error_ranges, fracs=chosen, own_bits=own_act_bits(graph, options))
-    propagation = Propagation(graph, calibration.pixels)
+    propagation = Propagation(graph, calibration.pixels, clipped=methods.clipped_reference and options.fine)
     nodes: list[QNode] = []
     for node in graph.nodes:
         op = node.op

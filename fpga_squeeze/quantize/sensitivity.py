@@ -70,7 +70,8 @@ def measure(
     def collect(node: Node, op: Conv, formats: tuple[TensorFormat, TensorFormat], data: LayerData) -> None:
         candidates[node.name] = [_coarse(op, formats, widths_of(bits, shared), data, methods) for bits in WIDTHS]
 
-    quantize(graph, calibration, QuantOptions(act_bits=act_bits, methods=methods), collect)
+    # Bits are compared by a layer's error against the whole float network, clipped nowhere.
+    quantize(graph, calibration, QuantOptions(act_bits=act_bits, methods=replace(methods, clipped_reference=False)), collect)
     chosen = np.linspace(0, len(calibration.pixels) - 1, min(IMAGE_LIMIT, len(calibration.pixels))).round().astype(np.int64)
     pixels = calibration.pixels[chosen]
     totals = {name: np.zeros(len(WIDTHS)) for name in candidates}
