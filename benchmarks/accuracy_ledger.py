@@ -3,7 +3,7 @@
     FPGA_SQUEEZE_DATA=folder/of/weights python benchmarks/accuracy_ledger.py [-o docs/accuracy.md]
 
 Half of the photographs calibrates and measures, the other half tests, then the other way round, so each photograph is tested once. SqueezeNet v1.0 takes
-pixels as the Caffe original does. The four parts (network, half) run two at a time with a thread each, about 25 minutes on two cores.
+pixels as the Caffe original does. The four parts (network, half) run two at a time with a thread each, about half an hour on two cores.
 """
 
 from __future__ import annotations
