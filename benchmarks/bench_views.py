@@ -1,6 +1,6 @@
 """Views of every photograph: the loss in top-1 to a few tenths of a point, which single views are too few for.
 
-    FPGA_SQUEEZE_DATA=folder/of/weights python benchmarks/bench_views.py [--networks 1_1,1_0] [--quantizer best] [--crops 11]
+    FPGA_SQUEEZE_DATA=folder/of/weights python benchmarks/bench_views.py [--networks 1_1,1_0] [--quantizer best] [--crops 11] [--without METHOD ...]
     python benchmarks/bench_views.py --exports OUT [OUT ...] --images photos/test
 
 The views are the photograph, three crops of it scaled up again (or --crops of them, up to 11), and their mirror images. With --networks, 8-bit weights and
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from fpga_squeeze.load.images import load_files
 from fpga_squeeze.load.model import load_model
 from fpga_squeeze.load.preprocess import Preprocess
 from fpga_squeeze.pipeline import load_options, open_export
-from fpga_squeeze.quantize.methods import find_methods
+from fpga_squeeze.quantize.methods import Methods, find_methods
 from fpga_squeeze.quantize.ptq import QuantOptions, calibrate_for, quantize
 from fpga_squeeze.quantize.qgraph import QuantGraph
 from fpga_squeeze.simulate.paired import Paired, compare, float_scores, pooled
@@ -75,6 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", default="1_1,1_0")
     parser.add_argument("--quantizer", default="best")
+    parser.add_argument("--without", nargs="+", default=[], choices=[f.name for f in fields(Methods)], metavar="METHOD", help="leave out methods of it")
     parser.add_argument("--crops", type=int, default=3, choices=range(len(CROPS) + 1), metavar="N")
     parser.add_argument("--exports", nargs="+", type=Path, default=[])
     parser.add_argument("--images", type=Path)
@@ -86,7 +88,8 @@ def main() -> None:
             opened = open_export(out)
             show(str(out), [measured(opened.float_graph, opened.qgraph, sorted(args.images.iterdir()), opened.preprocess, args.crops)])
         return
-    data, methods = Path(os.environ["FPGA_SQUEEZE_DATA"]), find_methods(args.quantizer)
+    data = Path(os.environ["FPGA_SQUEEZE_DATA"])
+    methods = replace(find_methods(args.quantizer), **dict.fromkeys(args.without, False))
     files = sorted((data / "images").iterdir())
     for network in args.networks.split(","):
         loaded = load_model(data / f"squeezenet{network}_imagenet.pt", load_options(ExportConfig(preprocess="caffe" if network == "1_0" else None)))
@@ -97,7 +100,8 @@ def main() -> None:
             options = QuantOptions(methods=methods)
             qgraph = quantize(graph, calibrate_for(graph, own, options), options)
             halves.append(measured(graph, qgraph, files[1 - half :: 2], loaded.preprocess, args.crops))
-        show(f"v{network.replace('_', '.')} {args.quantizer}", halves)
+        label = " ".join([args.quantizer, *(f"-{name}" for name in args.without)])
+        show(f"v{network.replace('_', '.')} {label}", halves)
 
 
 if __name__ == "__main__":
